@@ -1,0 +1,107 @@
+"""Breaker guard: what has not helped is not done again. Pure: the state is computed from the results in the ledger.
+
+    closed --(failures in a row, or failures on several targets)--> open --(open_for has passed)--> half-open
+    half-open --trial verified--> closed        half-open --trial failed--> open, for twice as long (capped)
+
+Success is a verified step whose target stayed quiet for `min_healthy_period`; a re-fire within it turns the success
+into a failure. Neutral results (refused, cancelled, proven not sent) do not count. A reset by a person closes it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from remediator.core.playbook import BreakerLimits, brief
+from remediator.core.snapshot import Candidate, Result, Score, Snapshot
+from remediator.core.verdict import Pass, Reason, Refuse, Verdict, Wait
+
+LOOK_AGAIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """`open_until` is None while closed; once it has passed, the breaker is half-open until the next result."""
+
+    open_until: datetime | None = None
+    opened_times: int = 0
+
+
+CLOSED = BreakerState()
+
+
+def breaker(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
+    ledger, limits = snapshot.ledger, candidate.limits.breaker
+    on_target = of_target(ledger.results_on_target, ledger.openings_on_target, limits)
+    of_all = of_playbook(ledger.results_of_playbook, limits)
+    for state, what in ((on_target, f"target {candidate.target}"), (of_all, f"playbook {candidate.playbook.name}")):
+        if state.open_until is not None and now < state.open_until:
+            return Refuse(Reason.BREAKER_OPEN, f"the breaker of {what} is open until {state.open_until:%H:%M:%S}")
+    if of_all.open_until is not None and ledger.others_in_flight:
+        return Wait(Reason.BREAKER_TRIAL, "the breaker is half-open and its one trial is under way", now + LOOK_AGAIN)
+    trial = on_target.open_until is not None or of_all.open_until is not None
+    return Pass("half-open: this is the trial" if trial else "closed")
+
+
+def of_target(results: Sequence[Result], openings: Sequence[datetime], limits: BreakerLimits) -> BreakerState:
+    """The breaker of one target after `results` (oldest first), given when its episodes opened."""
+    state, in_a_row = CLOSED, 0
+    for result in _scored(results, openings, limits.min_healthy_period):
+        match result.score:
+            case Score.SUCCESS | Score.RESET:
+                state, in_a_row = CLOSED, 0
+            case Score.FAILURE:
+                in_a_row += 1
+                if state.open_until is not None or in_a_row >= limits.failures:
+                    state = _opened_again(state, result.at, limits)
+            case Score.NEUTRAL:
+                pass
+    return state
+
+
+def of_playbook(results: Sequence[Result], limits: BreakerLimits) -> BreakerState:
+    """The breaker of one playbook over all of its targets: opens when enough distinct ones failed within the window."""
+    state = CLOSED
+    failed: dict[str, datetime] = {}
+    for result in results:
+        match result.score:
+            case Score.SUCCESS:
+                failed.pop(result.target, None)
+                state = CLOSED
+            case Score.RESET:
+                state, failed = CLOSED, {}
+            case Score.FAILURE:
+                failed[result.target] = result.at
+                recent = [at for at in failed.values() if at > result.at - limits.window]
+                if state.open_until is not None or len(recent) >= limits.targets:
+                    state = _opened_again(state, result.at, limits)
+            case Score.NEUTRAL:
+                pass
+    return state
+
+
+def _opened_again(state: BreakerState, at: datetime, limits: BreakerLimits) -> BreakerState:
+    """Open from `at`; a failure that arrives while it is open already (a run begun before) neither doubles nor shortens."""
+    if state.open_until is not None and at < state.open_until:
+        return state
+    open_for = min(limits.open_for * 2**state.opened_times, limits.open_for_at_most)
+    return BreakerState(at + open_for, state.opened_times + 1)
+
+
+def _scored(results: Sequence[Result], openings: Sequence[datetime], quiet_for: timedelta) -> Iterator[Result]:
+    """Results with each success that was followed by a re-fire within `quiet_for` turned into a failure, at the re-fire."""
+    ordered = sorted(openings)
+    for result in results:
+        if result.score is Score.SUCCESS:
+            following = bisect_right(ordered, result.at)
+            if following < len(ordered) and ordered[following] < result.at + quiet_for:
+                yield Result(ordered[following], result.target, Score.FAILURE)
+                continue
+        yield result
+
+
+def describe(state: BreakerState, now: datetime) -> str:
+    """`closed`, `open for another 4m`, or `half-open`."""
+    if state.open_until is None:
+        return "closed"
+    return f"open for another {brief(state.open_until - now)}" if now < state.open_until else "half-open"

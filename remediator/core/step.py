@@ -1,0 +1,315 @@
+"""Steps: everything remediator can do, look at, or check, as frozen data with a name and a risk.
+
+A step's fields are its parameters in YAML; `playbook_files.py` derives the file format and the reference from them.
+`metadata["labels"]` names how `$labels.x` is filled in (`name` or `promql`); a field without it takes no labels.
+A step with a `service` is carried out by that data service, every other by the platform that owns the target.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+from remediator.core.template import Unbound, bind_name, bind_promql
+
+
+class Risk(StrEnum):
+    """How much a step can hurt. Destructive never rises above mode `approve`; read steps are taken in every mode."""
+
+    READ = "read"
+    LOW = "low"
+    DISRUPTIVE = "disruptive"
+    DESTRUCTIVE = "destructive"
+
+
+def name_field(doc: str) -> Any:
+    """A parameter that names a configured thing; defaults to the target's own service."""
+    return field(default="", metadata={"labels": "name", "doc": doc})
+
+
+# --- Write steps: the rungs of a ladder -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Stop and start every instance of the target, one at a time."""
+
+    name: ClassVar[str] = "restart"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    timeout: timedelta = field(
+        default=timedelta(seconds=10), metadata={"doc": "Grace between SIGTERM and SIGKILL.", "at_most": timedelta(minutes=5)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start the instances of the target that are stopped."""
+
+    name: ClassVar[str] = "start"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.LOW
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop every instance of the target."""
+
+    name: ClassVar[str] = "stop"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    timeout: timedelta = field(
+        default=timedelta(seconds=10), metadata={"doc": "Grace between SIGTERM and SIGKILL.", "at_most": timedelta(minutes=5)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Return the target to the release that it ran before, as recorded by remediator."""
+
+    name: ClassVar[str] = "rollback"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    to: str = field(default="", metadata={"doc": "The release; empty: the recorded one before the current.", "hidden": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """Run one command in an instance of the target: an argument list, never a shell."""
+
+    name: ClassVar[str] = "exec"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    argv: tuple[str, ...] = field(metadata={"doc": "The command and its arguments.", "positional": True})
+    timeout: timedelta = field(default=timedelta(seconds=30), metadata={"doc": "Deadline.", "at_most": timedelta(minutes=5)})
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Remove unused images and stopped containers of the engine. Never volumes."""
+
+    name: ClassVar[str] = "prune"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.LOW
+    images: bool = field(default=True, metadata={"doc": "Remove images that no container uses."})
+    containers: bool = field(default=True, metadata={"doc": "Remove containers that have stopped."})
+    older_than: timedelta = field(default=timedelta(hours=24), metadata={"doc": "Only what is at least this old."})
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateIdle:
+    """End PostgreSQL sessions that sit idle in a transaction, the oldest first."""
+
+    name: ClassVar[str] = "postgres.terminate_idle"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    older_than: timedelta = field(default=timedelta(minutes=10), metadata={"doc": "Idle in transaction for at least this long."})
+    at_most: int = field(default=20, metadata={"doc": "Sessions ended by one step.", "at_least": 1, "at_most": 200})
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFlush:
+    """Delete every key of the target's Redis database."""
+
+    name: ClassVar[str] = "redis.flush"
+    service: ClassVar[str] = "redis"
+    risk: ClassVar[Risk] = Risk.DESTRUCTIVE
+
+
+# --- Diagnosis: read-only, gathered before anything is changed --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The last log lines of the target."""
+
+    name: ClassVar[str] = "logs"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+    tail: int = field(default=100, metadata={"doc": "Lines from the end.", "at_least": 1, "at_most": 1000})
+    grep: str = field(default="", metadata={"doc": "Keep only lines that contain this text, in any case."})
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """CPU, memory and process counts of the target now."""
+
+    name: ClassVar[str] = "stats"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """State, health, exit code, restarts and image of the target."""
+
+    name: ClassVar[str] = "inspect"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the engine reported about the target lately."""
+
+    name: ClassVar[str] = "events"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+    since: timedelta = field(default=timedelta(hours=1), metadata={"doc": "How far back.", "at_most": timedelta(days=1)})
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutAge:
+    """How long ago the target was rolled out (recreated) with another release."""
+
+    name: ClassVar[str] = "rollout"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+
+
+@dataclass(frozen=True, slots=True)
+class RedisInfo:
+    """PING and INFO of a Redis: memory against its maximum, clients, role."""
+
+    name: ClassVar[str] = "redis.info"
+    service: ClassVar[str] = "redis"
+    risk: ClassVar[Risk] = Risk.READ
+    cache: str = name_field("The configured service; empty: the target's.")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSessions:
+    """PostgreSQL sessions by state and application, against the maximum."""
+
+    name: ClassVar[str] = "postgres.sessions"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresLongQueries:
+    """PostgreSQL queries that have been active for long, the longest first."""
+
+    name: ClassVar[str] = "postgres.long_queries"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    database: str = name_field("The configured database; empty: the target's service.")
+    over: timedelta = field(default=timedelta(seconds=30), metadata={"doc": "Active for at least this long."})
+
+
+@dataclass(frozen=True, slots=True)
+class PromQL:
+    """An instant query. As a check it holds when it returns at least one sample, as an alert expression fires."""
+
+    name: ClassVar[str] = "promql"
+    service: ClassVar[str] = "prometheus"
+    risk: ClassVar[Risk] = Risk.READ
+    query: str = field(metadata={"labels": "promql", "doc": "The expression.", "positional": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A GET of the configured address of a service. As a check it holds when the status is the expected one."""
+
+    name: ClassVar[str] = "http"
+    service: ClassVar[str] = "http"
+    risk: ClassVar[Risk] = Risk.READ
+    endpoint: str = name_field("The configured service; empty: the target's.")
+    path: str = field(default="", metadata={"doc": "Replaces the path of the configured address."})
+    status: int = field(default=200, metadata={"doc": "The expected status code.", "at_least": 100, "at_most": 599})
+
+
+# --- Checks: what verification looks at -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """Every instance of the target runs, and its health check, where it has one, passes."""
+
+    name: ClassVar[str] = "healthy"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """The configured address of a service accepts a connection."""
+
+    name: ClassVar[str] = "tcp"
+    service: ClassVar[str] = "tcp"
+    risk: ClassVar[Risk] = Risk.READ
+    endpoint: str = name_field("The configured service; empty: the target's.")
+
+
+@dataclass(frozen=True, slots=True)
+class AlertResolved:
+    """The alert is no longer firing: its episode is closed, or Alertmanager no longer lists it."""
+
+    name: ClassVar[str] = "alert_resolved"
+    service: ClassVar[str] = "alert"
+    risk: ClassVar[Risk] = Risk.READ
+
+
+@dataclass(frozen=True, slots=True)
+class RedisPing:
+    """Redis answers PING."""
+
+    name: ClassVar[str] = "redis.ping"
+    service: ClassVar[str] = "redis"
+    risk: ClassVar[Risk] = Risk.READ
+    cache: str = name_field("The configured service; empty: the target's.")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisMemoryBelow:
+    """Redis uses less than this share of `maxmemory` (always so when no maximum is set)."""
+
+    name: ClassVar[str] = "redis.memory_below"
+    service: ClassVar[str] = "redis"
+    risk: ClassVar[Risk] = Risk.READ
+    ratio: float = field(default=0.95, metadata={"doc": "Share of maxmemory, 0 to 1.", "at_least": 0, "at_most": 1})
+    cache: str = name_field("The configured service; empty: the target's.")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSessionsBelow:
+    """PostgreSQL uses less than this share of `max_connections`."""
+
+    name: ClassVar[str] = "postgres.sessions_below"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    ratio: float = field(default=0.8, metadata={"doc": "Share of max_connections, 0 to 1.", "at_least": 0, "at_most": 1})
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+Step = Restart | Start | Stop | Rollback | Exec | Prune | TerminateIdle | RedisFlush
+Diagnosis = (
+    Logs | Stats | Inspect | Events | RolloutAge | Exec | RedisInfo | PostgresSessions | PostgresLongQueries | PromQL | Http
+)
+Check = Healthy | Http | PromQL | Tcp | AlertResolved | RedisPing | RedisMemoryBelow | PostgresSessionsBelow
+
+STEPS: tuple[type[Step], ...] = (Restart, Start, Stop, Rollback, Exec, Prune, TerminateIdle, RedisFlush)
+DIAGNOSES: tuple[type[Diagnosis], ...] = (
+    Logs, Stats, Inspect, Events, RolloutAge, Exec, RedisInfo, PostgresSessions, PostgresLongQueries, PromQL, Http,
+)  # fmt: skip
+CHECKS: tuple[type[Check], ...] = (
+    Healthy, Http, PromQL, Tcp, AlertResolved, RedisPing, RedisMemoryBelow, PostgresSessionsBelow,
+)  # fmt: skip
+
+S = TypeVar("S", bound=Step | Diagnosis | Check)
+
+_BINDERS = {"name": bind_name, "promql": bind_promql}
+
+
+def bind(step: S, labels: Mapping[str, str]) -> S | Unbound:
+    """The step with its `$labels.x` filled in, or the first label that does not fit."""
+    filled: dict[str, str] = {}
+    for parameter in fields(step):
+        if binder := _BINDERS.get(parameter.metadata.get("labels", "")):
+            value = binder(getattr(step, parameter.name), labels)
+            if isinstance(value, Unbound):
+                return value
+            filled[parameter.name] = value
+    return replace(step, **filled) if filled else step

@@ -1,0 +1,372 @@
+"""What the shell around the core needs from the world, as protocols, and the errors that may come back through them.
+
+Adapters translate their library's errors into the three families below, with `from`:
+`TransientError` was proven not to have happened and may be tried again; `PermanentError` will not get better by
+itself; `OutcomeUnknown` may or may not have happened and must be observed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from remediator.core.alert import Alert, Episode, Heard
+from remediator.core.run import Run, RunEvent
+from remediator.core.snapshot import Candidate, LedgerFacts, Score
+from remediator.core.step import Check, Diagnosis, Step
+from remediator.core.target import Selection, Workload
+from remediator.core.verdict import Decision, Reason
+
+T = TypeVar("T")
+Facts = Mapping[str, Any]
+"""JSON-serialisable facts: what a step was told, what an observation saw."""
+
+
+class PortError(Exception):
+    """Anything that a neighbour did to us. The message is for people."""
+
+
+class TransientError(PortError):
+    """It did not happen, and trying again later may help. `retry_after` is in seconds, None if nothing was said."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentError(PortError):
+    """It failed, and would fail again."""
+
+
+class OutcomeUnknown(PortError):
+    """It may have happened: a timeout, a lost connection after sending."""
+
+
+class StoreUnavailable(PortError):
+    """The store cannot be written now. The webhook answers 503, and nothing new is begun."""
+
+
+class Fenced(PortError):
+    """Somebody else has the run: this process must not write to it, nor act for it, any more."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The current time, in UTC."""
+        ...
+
+
+# --- Platforms and data services --------------------------------------------------------------------------------------
+
+
+class Happened(StrEnum):
+    """What an observation says about a step that is in doubt."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen of a step in doubt, in words for a person, and what follows from it."""
+
+    happened: Happened
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one diagnosis found: text for people (bounded), numbers for `when:` (`redis.info.memory_ratio`)."""
+
+    name: str
+    text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+class Probe(StrEnum):
+    """What a check saw. UNKNOWN: it could not be asked, which is neither success nor failure."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look by one check."""
+
+    probe: Probe
+    seen: str
+
+
+class Platform(Protocol):
+    """The reading side of a platform or data service. It cannot change anything: suggest mode has nothing else."""
+
+    name: str
+
+    async def find(self, selection: Selection) -> Sequence[Workload]:
+        """Every workload that the selection selects; none if the selection is not of this platform's fields.
+
+        Raises TransientError or PermanentError when it cannot be asked.
+        """
+        ...
+
+    async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
+        """Gather one piece of evidence. Raises TransientError or PermanentError."""
+        ...
+
+    async def check(self, check: Check, workload: Workload) -> Reading:
+        """Look once. Never raises for a neighbour's failure: that is UNKNOWN or FAILS."""
+        ...
+
+    def describe(self, step: Step | Diagnosis, workload: Workload) -> str:
+        """The command that a person could type instead."""
+        ...
+
+    async def mark(self, step: Step, workload: Workload) -> Facts:
+        """What to remember before the call, so that `observe` can tell afterwards whether it happened."""
+        ...
+
+    async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
+        """Whether the step happened since `mark` was taken. Raises TransientError when it cannot be asked."""
+        ...
+
+
+class Actuator(Protocol):
+    """The writing side. Only built when some playbook may act."""
+
+    async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
+        """Do it, once, and say what was done in a line.
+
+        Raises TransientError (proven not sent), PermanentError (sent and failed) or OutcomeUnknown.
+        """
+        ...
+
+
+class AlertSource(Protocol):
+    """Alertmanager's own view of what fires."""
+
+    async def is_firing(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with exactly these labels is listed as firing. Raises TransientError or PermanentError."""
+        ...
+
+
+# --- Telling people and neighbours ------------------------------------------------------------------------------------
+
+
+class Channel(StrEnum):
+    ANNOTATION = "annotation"
+    ESCALATION = "escalation"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A row of the outbox: what should be known out there. `receipt` is what the last delivery answered, or empty.
+
+    `key` names the thing told about: the newest payload of a key replaces an older one that was not delivered yet.
+    """
+
+    key: str
+    channel: Channel
+    payload: Facts
+    version: int = 1
+    attempts: int = 0
+    receipt: str = ""
+
+
+class Announcer(Protocol):
+    """Delivers messages of one channel."""
+
+    async def deliver(self, message: Message) -> str:
+        """Deliver, once or again, so that a repetition does no harm; return the receipt to remember.
+
+        Raises TransientError (try again) or PermanentError (drop it and say so).
+        """
+        ...
+
+
+# --- The store ----------------------------------------------------------------------------------------------------------
+
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message in the inbox, as it came. `id` is in order of arrival."""
+
+    id: int
+    body: bytes
+    received_at: datetime
+
+
+class LedgerKind(StrEnum):
+    """Kinds of ledger rows. The ledger is append-only; a run's rows in order are its timeline."""
+
+    DECISION = "decision"
+    EVIDENCE = "evidence"
+    INTENT = "intent"
+    GO = "go"
+    OUTCOME = "outcome"
+    OBSERVATION = "observation"
+    VERIFICATION = "verification"
+    RESULT = "result"
+    END = "end"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One row of the ledger. `data` is JSON-serialisable; `who` is empty for remediator itself."""
+
+    at: datetime
+    kind: LedgerKind
+    run: str = ""
+    rung: int = 0
+    target: str = ""
+    who: str = ""
+    data: Facts = field(default_factory=dict)
+
+
+class Inbox(Protocol):
+    def take(self, limit: int) -> Sequence[Inbound]:
+        """The oldest messages, not yet removed."""
+        ...
+
+    def remove(self, messages: Sequence[Inbound]) -> None: ...
+
+
+class Episodes(Protocol):
+    def hear(self, alert: Alert, at: datetime) -> tuple[Heard, Episode | None]:
+        """Open, refresh or close the alert's episode; the episode after it, None when it was ignored."""
+        ...
+
+    def confirm(self, episode: int) -> None: ...
+
+    def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
+        """Close what has not been heard of since `heard_before`."""
+        ...
+
+    def get(self, episode: int) -> Episode: ...
+
+    def count_open(self) -> int: ...
+
+
+class Runs(Protocol):
+    """Runs and their leases. Every write names the fence it was leased with and raises Fenced if that is not the newest."""
+
+    def admit(self, run: str, episode: Episode, playbook: "PlaybookText", at: datetime, deadline: datetime) -> None:
+        """A new run, due at once. Does nothing if the episode has a run already."""
+        ...
+
+    def lease(self, owner: str, at: datetime, until: datetime, limit: int) -> Sequence[Run]:
+        """Take due runs that nobody holds a valid lease of, with a new fence each; the oldest due first."""
+        ...
+
+    def renew(self, owner: str, until: datetime) -> None: ...
+
+    def release(self, run: Run, due_at: datetime) -> None:
+        """Give the lease back; the run is due again at `due_at`."""
+        ...
+
+    def abandon_all(self, at: datetime) -> int:
+        """Void every lease: at the start of the only process that uses this store. Returns how many there were."""
+        ...
+
+    def next_due(self) -> datetime | None: ...
+
+    def move(self, run: Run, event: RunEvent, at: datetime, *rows: LedgerRow, reason: Reason = Reason.CLEAR) -> Run:
+        """Take the transition, append the rows, and on an ending release the target and wake what waits for it."""
+        ...
+
+    def get(self, run: str) -> Run | None: ...
+
+    def list(self, limit: int, state: str = "") -> Sequence[Run]:
+        """Newest first."""
+        ...
+
+    def timeline(self, run: str) -> Sequence[LedgerRow]: ...
+
+    def append(self, run: Run, *rows: LedgerRow) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybookText:
+    """A playbook as it was admitted: kept with the run, so that a reload never changes a run that is under way."""
+
+    name: str
+    version: str
+    source: str
+
+
+class Claims(Protocol):
+    """The protocol claim → go: intents before calls (design, section 6)."""
+
+    def facts(self, candidate: Candidate, at: datetime) -> LedgerFacts: ...
+
+    def claim(self, run: Run, candidate: Candidate, decide: Callable[[LedgerFacts], Decision], at: datetime) -> tuple[Run, Decision]:
+        """In one transaction: read the facts again, decide again, and if that says act, take the target and write the intent."""
+        ...
+
+    def go(self, run: Run, mark: Facts, at: datetime) -> tuple[Run, Reason]:
+        """The last look before the call. CLEAR and a run that is CALLED, or the reason why not and the run as it was."""
+        ...
+
+
+class Switch(Protocol):
+    def pause(self, who: str, why: str, at: datetime) -> None: ...
+
+    def resume(self, who: str, why: str, at: datetime) -> None: ...
+
+
+class Outbox(Protocol):
+    def put(self, message: Message, at: datetime) -> None:
+        """Add, or replace the payload of a message with the same key; a receipt that is known is kept."""
+        ...
+
+    def due(self, at: datetime, limit: int) -> Sequence[Message]: ...
+
+    def attempt(self, message: Message, next_at: datetime) -> None:
+        """Count an attempt before it is made, so that a crash in the middle of it is known as a possible delivery."""
+        ...
+
+    def delivered(self, message: Message, receipt: str) -> None: ...
+
+    def dropped(self, message: Message, why: str) -> None: ...
+
+
+class Releases(Protocol):
+    def record(self, workload: Workload, at: datetime) -> bool:
+        """Remember what the workload runs; whether that is new."""
+        ...
+
+    def previous(self, workload: Workload) -> str:
+        """The release it ran before its current one, or empty."""
+        ...
+
+
+class Ledger(Protocol):
+    """One transaction's view of the store. Synchronous: it runs on the store's own thread, or inline in a simulation."""
+
+    inbox: Inbox
+    episodes: Episodes
+    runs: Runs
+    claims: Claims
+    switch: Switch
+    outbox: Outbox
+    releases: Releases
+
+
+class Store(Protocol):
+    async def put(self, body: bytes, received_at: datetime) -> None:
+        """Write a message to the inbox; returns when it is durable. Raises StoreUnavailable."""
+        ...
+
+    async def run(self, work: Callable[[Ledger], T]) -> T:
+        """Run `work` in one transaction and return its result when that is durable.
+
+        `work` may be run again from the start if the transaction it shared with others failed: it must have no effect
+        but through the ledger. Raises StoreUnavailable, or what `work` raised.
+        """
+        ...

@@ -1,0 +1,111 @@
+"""Configuration: environment over file over default. Every error names where the value came from and what to write instead."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from remediator.core.playbook import Mode, RateLimit
+from remediator.core.snapshot import Policy
+from remediator.durations import Duration, Rate
+from remediator.yaml_lines import FileProblem, Problem, load_yaml, problems_of
+
+PREFIX = "REMEDIATOR_"
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.netloc):
+        raise ValueError(f"{value!r} is not an address; write one as http://alertmanager:9093")
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceEndpoints(_Section):
+    """Where the parts of one service answer, for probes and data services: labels of alerts never name a host."""
+
+    http: HttpUrl = ""
+    """A health address, with its path: `http://shop-api:8080/health`."""
+    tcp: str = ""
+    """`host:port`."""
+    redis: str = ""
+    """`redis://[:password@]host:port/db`, or `file:/run/secrets/…` to read it from."""
+    postgres: str = ""
+    """`postgresql://user@host/db`, or `file:/run/secrets/…` to read it from."""
+    allow: frozenset[str] = frozenset()
+    """Steps of data services that may be taken here: `postgres.terminate_idle`, `redis.flush`."""
+
+
+class CommandTarget(_Section):
+    """A service that lives elsewhere (systemd, supervisord, Nomad), as argument lists; never a shell."""
+
+    service: str = ""
+    allow: frozenset[str] = frozenset()
+    restart: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    rollback: tuple[str, ...] = ()
+    status: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Exit status 0 means that it runs and is healthy."""
+    logs: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
+    """Prints something that changes with every restart (a PID, a start time): how a step in doubt is settled."""
+    timeout: Duration = timedelta(seconds=60)
+
+
+class Settings(_Section):
+    """Everything that `remediator serve` needs to know. `docs/configuration.md` lists it."""
+
+    mode: Mode = Mode.SUGGEST
+    playbook_modes: Annotated[Mapping[str, Mode], BeforeValidator(lambda value: _pairs(value))] = Field(default_factory=dict)
+    playbooks: Path = Path("playbooks")
+    store: str = "sqlite:///data/remediator.db"
+    listen: str = ":9595"
+    webhook_token_file: Path | None = None
+    webhook_basic_file: Path | None = None
+    """One line, `user:password`."""
+    operators_file: Path | None = None
+    """A line `name:token` for each person who may pause, resume and read runs over the API."""
+    alertmanager_url: HttpUrl = ""
+    prometheus_url: HttpUrl = ""
+    grafana_url: HttpUrl = ""
+    grafana_token_file: Path | None = None
+    escalation_url: HttpUrl = ""
+    """Escalations are posted here as JSON."""
+    escalation_token_file: Path | None = None
+    docker_url: str = "unix:///var/run/docker.sock"
+    """The engine's address; empty: no Docker."""
+    services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
+    commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
+    max_actions: tuple[Rate, ...] = (RateLimit(20, timedelta(hours=1)), RateLimit(100, timedelta(days=1)))
+    """Over all playbooks and targets."""
+    episode_expiry: Duration = timedelta(hours=5)
+    """Longer than Alertmanager's `repeat_interval` (4 h by default), or firing alerts expire between two re-sends."""
+    confirm_after: Duration = timedelta(seconds=10)
+    """A later message confirms a possible late re-send only if it comes at least this long after it."""
+    lease: Duration = timedelta(seconds=60)
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    body_timeout: Duration = timedelta(seconds=10)
+    max_concurrent_runs: Annotated[int, Field(ge=1, le=1000)] = 64
+    engine_threads: Annotated[int, Field(ge=1, le=64)] = 4
+    shutdown_grace: Duration = timedelta(seconds=20)
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def policy(self) -> Policy:
+        """What the guards need of it."""
+        return Policy(self.mode, tuple(self.playbook_modes.items()), self.max_actions, self.episode_expiry)
+
+    @property
+    def webhook_is_authenticated(self) -> bool:
+        return self.webhook_token_file is not None or self.webhook_basic_file is not None
