@@ -7,16 +7,17 @@ itself; `OutcomeUnknown` may or may not have happened and must be observed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from remediator.core.alert import Alert, Episode, Heard
+from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent
-from remediator.core.snapshot import Candidate, LedgerFacts, Score
-from remediator.core.step import Check, Diagnosis, Step
+from remediator.core.snapshot import Candidate, LedgerFacts, Paused
+from remediator.core.step import Check, Diagnosis, Exec, Step
 from remediator.core.target import Selection, Workload
-from remediator.core.verdict import Decision, Reason
+from remediator.core.verdict import Reason
 
 T = TypeVar("T")
 Facts = Mapping[str, Any]
@@ -145,6 +146,14 @@ class Actuator(Protocol):
         ...
 
 
+class Executor(Protocol):
+    """Runs commands for their output. Apart from `Platform`, because for an engine every exec is a write call."""
+
+    async def diagnose_exec(self, diagnosis: Exec, workload: Workload) -> Evidence:
+        """Raises TransientError, PermanentError or OutcomeUnknown."""
+        ...
+
+
 class AlertSource(Protocol):
     """Alertmanager's own view of what fires."""
 
@@ -190,7 +199,6 @@ class Announcer(Protocol):
 # --- The store ----------------------------------------------------------------------------------------------------------
 
 
-
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """A message in the inbox, as it came. `id` is in order of arrival."""
@@ -212,8 +220,8 @@ class LedgerKind(StrEnum):
     VERIFICATION = "verification"
     RESULT = "result"
     END = "end"
-    PAUSE = "pause"
-    RESUME = "resume"
+    SWITCH = "switch"
+    """Paused or resumed: `data["paused"]`, with who and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,15 @@ class LedgerRow:
     target: str = ""
     who: str = ""
     data: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybookText:
+    """A playbook as it was admitted: kept with the run, so that a reload never changes a run that is under way."""
+
+    name: str
+    version: str
+    source: str
 
 
 class Inbox(Protocol):
@@ -256,8 +273,16 @@ class Episodes(Protocol):
 class Runs(Protocol):
     """Runs and their leases. Every write names the fence it was leased with and raises Fenced if that is not the newest."""
 
-    def admit(self, run: str, episode: Episode, playbook: "PlaybookText", at: datetime, deadline: datetime) -> None:
-        """A new run, due at once. Does nothing if the episode has a run already."""
+    def admit(self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime) -> bool:
+        """A new run, due at once. False, and nothing is done, if the episode has a live run already."""
+        ...
+
+    def unmatched(self, episode: Episode, at: datetime) -> None:
+        """Put on record that no playbook matches."""
+        ...
+
+    def playbook(self, version: str) -> PlaybookText:
+        """The text of a playbook that some run was admitted with."""
         ...
 
     def lease(self, owner: str, at: datetime, until: datetime, limit: int) -> Sequence[Run]:
@@ -267,7 +292,7 @@ class Runs(Protocol):
     def renew(self, owner: str, until: datetime) -> None: ...
 
     def release(self, run: Run, due_at: datetime) -> None:
-        """Give the lease back; the run is due again at `due_at`."""
+        """Give the lease back; the run is due again at `due_at`, or sooner if something woke it in the meantime."""
         ...
 
     def abandon_all(self, at: datetime) -> int:
@@ -282,6 +307,10 @@ class Runs(Protocol):
 
     def get(self, run: str) -> Run | None: ...
 
+    def last_of(self, episode: int) -> Run | None:
+        """The newest run of an episode."""
+        ...
+
     def list(self, limit: int, state: str = "") -> Sequence[Run]:
         """Newest first."""
         ...
@@ -292,26 +321,34 @@ class Runs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PlaybookText:
-    """A playbook as it was admitted: kept with the run, so that a reload never changes a run that is under way."""
+class Standing:
+    """Where a playbook stands: open breakers (its targets' and its own), and how many actions its limits leave now."""
 
-    name: str
-    version: str
-    source: str
+    breakers_open: int
+    rate_remaining: int
 
 
 class Claims(Protocol):
     """The protocol claim → go: intents before calls (design, section 6)."""
 
-    def facts(self, candidate: Candidate, at: datetime) -> LedgerFacts: ...
-
-    def claim(self, run: Run, candidate: Candidate, decide: Callable[[LedgerFacts], Decision], at: datetime) -> tuple[Run, Decision]:
-        """In one transaction: read the facts again, decide again, and if that says act, take the target and write the intent."""
+    def facts(self, candidate: Candidate, episode: Episode | None = None) -> LedgerFacts:
+        """What the guards ask. `episode` stands in for one that is not on record (`explain`)."""
         ...
 
-    def go(self, run: Run, mark: Facts, at: datetime) -> tuple[Run, Reason]:
+    def claim(self, run: Run, at: datetime, *rows: LedgerRow) -> Run:
+        """Take the run's target and write the rows, the intent among them.
+
+        In the same transaction the facts were read and the guards have decided. Raises Fenced if somebody has the target.
+        """
+        ...
+
+    def go(self, run: Run, sent: Facts, at: datetime) -> tuple[Run, Reason]:
         """The last look before the call. CLEAR and a run that is CALLED, or the reason why not and the run as it was."""
         ...
+
+    def paused(self) -> Paused | None: ...
+
+    def standing(self, playbook: Playbook, at: datetime) -> Standing: ...
 
 
 class Switch(Protocol):
@@ -331,12 +368,18 @@ class Outbox(Protocol):
         """Count an attempt before it is made, so that a crash in the middle of it is known as a possible delivery."""
         ...
 
+    def retry(self, message: Message, at: datetime) -> None: ...
+
     def delivered(self, message: Message, receipt: str) -> None: ...
 
     def dropped(self, message: Message, why: str) -> None: ...
 
 
 class Releases(Protocol):
+    def forget(self, target: str, release: str) -> None:
+        """The release was rolled back from: nobody shall roll back to it later."""
+        ...
+
     def record(self, workload: Workload, at: datetime) -> bool:
         """Remember what the workload runs; whether that is new."""
         ...
@@ -349,13 +392,26 @@ class Releases(Protocol):
 class Ledger(Protocol):
     """One transaction's view of the store. Synchronous: it runs on the store's own thread, or inline in a simulation."""
 
-    inbox: Inbox
-    episodes: Episodes
-    runs: Runs
-    claims: Claims
-    switch: Switch
-    outbox: Outbox
-    releases: Releases
+    @property
+    def inbox(self) -> Inbox: ...
+
+    @property
+    def episodes(self) -> Episodes: ...
+
+    @property
+    def runs(self) -> Runs: ...
+
+    @property
+    def claims(self) -> Claims: ...
+
+    @property
+    def switch(self) -> Switch: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
 
 class Store(Protocol):

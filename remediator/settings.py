@@ -1,19 +1,25 @@
 """Configuration: environment over file over default. Every error names where the value came from and what to write instead."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from remediator.core.playbook import Mode, RateLimit
 from remediator.core.snapshot import Policy
 from remediator.durations import Duration, Rate
-from remediator.yaml_lines import FileProblem, Problem, load_yaml, problems_of
+from remediator.yaml_lines import FileProblem, Lines, Problem, instead, load_yaml, problems_of, read_text
 
 PREFIX = "REMEDIATOR_"
+FILE_ONLY = frozenset({"services", "commands"})
+"""Too structured for an environment variable."""
+_NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
+"""Kubernetes sets these in every pod that can see a Service called `remediator`."""
 
 
 def _http_url(value: str) -> str:
@@ -21,6 +27,20 @@ def _http_url(value: str) -> str:
     if value and (parts.scheme not in ("http", "https") or not parts.netloc):
         raise ValueError(f"{value!r} is not an address; write one as http://alertmanager:9093")
     return value.rstrip("/")
+
+
+def _pairs(value: Any) -> Any:
+    """`redis-down=auto,api-down=suggest` as a mapping; anything else is left to the validation."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not separator for _, separator, _ in pairs):
+        raise ValueError(f"{value!r} is not a list of modes; write one as redis-down=auto,api-down=suggest")
+    return {name.strip(): mode.strip() for name, _, mode in pairs}
+
+
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -66,7 +86,7 @@ class Settings(_Section):
     """Everything that `remediator serve` needs to know. `docs/configuration.md` lists it."""
 
     mode: Mode = Mode.SUGGEST
-    playbook_modes: Annotated[Mapping[str, Mode], BeforeValidator(lambda value: _pairs(value))] = Field(default_factory=dict)
+    playbook_modes: Annotated[Mapping[str, Mode], BeforeValidator(_pairs)] = Field(default_factory=dict)
     playbooks: Path = Path("playbooks")
     store: str = "sqlite:///data/remediator.db"
     listen: str = ":9595"
@@ -86,7 +106,10 @@ class Settings(_Section):
     """The engine's address; empty: no Docker."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
-    max_actions: tuple[Rate, ...] = (RateLimit(20, timedelta(hours=1)), RateLimit(100, timedelta(days=1)))
+    max_actions: Annotated[tuple[Rate, ...], BeforeValidator(_listed)] = (
+        RateLimit(20, timedelta(hours=1)),
+        RateLimit(100, timedelta(days=1)),
+    )
     """Over all playbooks and targets."""
     episode_expiry: Duration = timedelta(hours=5)
     """Longer than Alertmanager's `repeat_interval` (4 h by default), or firing alerts expire between two re-sends."""
@@ -109,3 +132,39 @@ class Settings(_Section):
     @property
     def webhook_is_authenticated(self) -> bool:
         return self.webhook_token_file is not None or self.webhook_basic_file is not None
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from the file that REMEDIATOR_CONFIG names, if any, overridden by the environment.
+
+    Raises FileProblem with everything that is wrong in either, each with its place.
+    """
+    path = environment.get(f"{PREFIX}CONFIG", "")
+    values, lines = load_yaml(read_text(Path(path)), path) if path else ({}, Lines())
+    if values is not None and not isinstance(values, dict):
+        raise FileProblem([Problem(path, 1, "", "must be a mapping of settings, such as mode: suggest")])
+    given = {name: value for key, value in environment.items() if (name := _setting(key)) and value}
+    known = Settings.model_fields.keys() - FILE_ONLY
+    problems = [
+        Problem("environment", 0, f"{PREFIX}{name.upper()}", f"is not a setting; {instead(name, known)}")
+        for name in given.keys() - known
+    ]
+    try:
+        settings = Settings.model_validate({**(values or {}), **{name: given[name] for name in given.keys() & known}})
+    except ValidationError as error:
+        problems += [_at_home(problem, given) for problem in problems_of(error, path, lines, Settings)]
+    if problems:
+        raise FileProblem(problems)
+    return settings
+
+
+def _setting(key: str) -> str:
+    """The name of the setting that an environment variable gives, or empty if it gives none."""
+    ours = key.startswith(PREFIX) and key != f"{PREFIX}CONFIG" and not _NOT_OURS.fullmatch(key)
+    return key.removeprefix(PREFIX).lower() if ours else ""
+
+
+def _at_home(problem: Problem, given: Mapping[str, str]) -> Problem:
+    """A problem with a value from the environment names the variable, not a line of the file."""
+    name = re.split(r"[.\[]", problem.field)[0]
+    return replace(problem, file="environment", line=0, field=f"{PREFIX}{name.upper()}") if name in given else problem

@@ -46,7 +46,7 @@ def parse_matcher(text: str) -> Matcher:
     """Parse one matcher in Alertmanager's syntax. Raises ValueError with what to write instead."""
     found = _MATCHER.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is not a matcher; write one as: alertname = RedisDown, or severity =~ \"critical|page\"")
+        raise ValueError(f'{text!r} is not a matcher; write one as: alertname = RedisDown, or severity =~ "critical|page"')
     value = found["bare"] if found["quoted"] is None else _unescaped(found["quoted"])
     matcher = Matcher(found["label"], MatchOp(found["op"]), value)
     if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):

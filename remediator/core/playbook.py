@@ -164,7 +164,9 @@ class PlaybookIndex:
 
     def find(self, labels: Mapping[str, str]) -> Playbook | None:
         """The playbook for an alert with these labels, or None."""
-        named = next((p for p in self._by_alertname.get(labels.get("alertname", ""), ()) if all_match(p.matchers, labels)), None)
+        named = next(
+            (p for p in self._by_alertname.get(labels.get("alertname", ""), ()) if all_match(p.matchers, labels)), None
+        )
         other = next((p for p in self._others if all_match(p.matchers, labels)), None)
         found = [playbook for playbook in (named, other) if playbook is not None]
         return min(found, key=lambda playbook: self._rank[playbook.name]) if found else None

@@ -66,8 +66,10 @@ LIFE_CYCLE: Mapping[tuple[RunState, RunEvent], RunState] = {
     (S.CALLED, E.OUTCOME): S.VERIFYING,
     (S.CALLED, E.DOUBT): S.IN_DOUBT,
     (S.CALLED, E.DID_NOT_HAPPEN): S.CLAIMED,
+    (S.CALLED, E.ESCALATE): S.ESCALATED,
     (S.IN_DOUBT, E.HAPPENED): S.VERIFYING,
     (S.IN_DOUBT, E.DID_NOT_HAPPEN): S.CLAIMED,
+    (S.IN_DOUBT, E.DOUBT): S.IN_DOUBT,
     (S.IN_DOUBT, E.ESCALATE): S.ESCALATED,
     # verifying: the only way to success, and the only way up the ladder
     (S.VERIFYING, E.VERIFIED): S.SUCCEEDED,

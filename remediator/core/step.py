@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from remediator.core.template import Unbound, bind_name, bind_promql
 
@@ -104,7 +104,9 @@ class TerminateIdle:
     name: ClassVar[str] = "postgres.terminate_idle"
     service: ClassVar[str] = "postgres"
     risk: ClassVar[Risk] = Risk.DISRUPTIVE
-    older_than: timedelta = field(default=timedelta(minutes=10), metadata={"doc": "Idle in transaction for at least this long."})
+    older_than: timedelta = field(
+        default=timedelta(minutes=10), metadata={"doc": "Idle in transaction for at least this long."}
+    )
     at_most: int = field(default=20, metadata={"doc": "Sessions ended by one step.", "at_least": 1, "at_most": 200})
 
 
@@ -312,4 +314,4 @@ def bind(step: S, labels: Mapping[str, str]) -> S | Unbound:
             if isinstance(value, Unbound):
                 return value
             filled[parameter.name] = value
-    return replace(step, **filled) if filled else step
+    return cast(S, replace(cast(Any, step), **filled)) if filled else step

@@ -1,4 +1,4 @@
-"""`$labels.name` in playbooks. Labels are data: they fill whole typed parameters and never reach a shell or a template language."""
+"""`$labels.name` in playbooks. Labels are data: they fill typed parameters, and never reach a shell or a template language."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -9,6 +9,7 @@ class Reason(StrEnum):
     """One word list for logs, metrics, pages and messages."""
 
     CLEAR = "clear"
+    NO_PLAYBOOK = "no_playbook"
     # switch
     PAUSED = "paused"
     # alive
@@ -44,7 +45,9 @@ class Reason(StrEnum):
     UNVERIFIED = "unverified"
     IN_DOUBT = "in_doubt"
     GAVE_UP = "gave_up"
-    BROKEN_PLAYBOOK = "broken_playbook"
+    STEP_IMPOSSIBLE = "step_impossible"
+    NOT_SENT = "not_sent"
+    BROKE_DOWN = "broke_down"
 
 
 @dataclass(frozen=True, slots=True)

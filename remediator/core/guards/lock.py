@@ -1,4 +1,4 @@
-"""Lock guard: one run per target at a time. A run that already holds the target passes; one in doubt goes on holding it. Pure."""
+"""Lock guard: one run per target at a time; a run in doubt goes on holding its target. Pure."""
 
 from datetime import datetime, timedelta
 

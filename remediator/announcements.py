@@ -1,0 +1,105 @@
+"""What is told of a run, as data for the outbox: one Grafana annotation a run, one message for each escalation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from remediator.core.playbook import Playbook
+from remediator.core.run import Run, RunState
+from remediator.ports import Channel, LedgerKind, LedgerRow, Message
+
+TEXT_CHARACTERS_MAX = 4_000
+SEVERITIES = frozenset({"critical", "error", "warning", "info", "page", "ticket"})
+
+
+def severity_of(run: Run) -> str:
+    """The alert's severity if it is one of the usual words, else `other`: an alert cannot invent a metric's label."""
+    severity = run.episode.labels.get("severity", "").lower()
+    return severity if severity in SEVERITIES else "other"
+
+
+def annotation(run: Run, timeline: Sequence[LedgerRow]) -> Message:
+    """A region from the decision to the end, or open while the run goes on; found again by its `run:` tag."""
+    ended = run.finished_at is not None
+    outcome = str(run.state) if ended else "running"
+    began_at = timeline[0].at if timeline else run.created_at
+    payload = {
+        "run": run.id,
+        "time": _millis(began_at.timestamp()),
+        "time_end": _millis(run.finished_at.timestamp()) if run.finished_at else None,
+        "tags": ["remediator", f"run:{run.id}", f"playbook:{run.playbook}", f"outcome:{outcome}"],
+        "text": "\n".join([f"{run.playbook} on {run.target or 'no target'}: {outcome}", *story(timeline)])[
+            :TEXT_CHARACTERS_MAX
+        ],
+    }
+    return Message(f"annotation:{run.id}", Channel.ANNOTATION, payload)
+
+
+def escalation(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> Message:
+    """Everything that the person who is woken needs to begin."""
+    labels = run.episode.labels
+    commands = [command for row in timeline for command in row.data.get("commands", ())]
+    payload = {
+        "run": run.id,
+        "episode": run.episode.id,
+        "playbook": run.playbook,
+        "escalate_to": playbook.escalate if playbook else "",
+        "labels": dict(labels),
+        "annotations": dict(run.episode.annotations),
+        "target": run.target,
+        "severity": severity_of(run),
+        "reason": str(run.reason),
+        "summary": f"{labels.get('alertname', 'alert')} on {run.target or 'an unknown target'}: {run.reason}",
+        "tried": story(timeline),
+        "commands": commands,
+        "runbook": labels.get("runbook_url")
+        or run.episode.annotations.get("runbook_url", "")
+        or (playbook.runbook if playbook else ""),
+    }
+    return Message(f"escalation:{run.id}:{run.reason}", Channel.ESCALATION, payload)
+
+
+def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> list[Message]:
+    """What is to be told of a run that has just ended, or that a person must look at."""
+    told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
+    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT):
+        told.append(escalation(run, playbook, timeline))
+    return told
+
+
+def story(timeline: Sequence[LedgerRow]) -> list[str]:
+    """The rows of a timeline that a person wants to read, a line each."""
+    return [line for row in timeline if (line := sentence(row))]
+
+
+def sentence(row: LedgerRow) -> str:
+    """One row in words, without its time; empty for rows that say nothing to a person."""
+    data: dict[str, Any] = dict(row.data)
+    match row.kind:
+        case LedgerKind.DECISION:
+            return f"decided to {data['decision']} ({data['reason']}): {data['seen']}"
+        case LedgerKind.EVIDENCE:
+            return f"looked at {', '.join(data['evidence'])}"
+        case LedgerKind.INTENT:
+            return f"step {row.rung + 1}: {data['command']}"
+        case LedgerKind.GO:
+            return ""
+        case LedgerKind.OUTCOME:
+            return f"{data['outcome']}: {data['said']}"
+        case LedgerKind.OBSERVATION:
+            return f"observed ({data['happened']}): {data['seen']}"
+        case LedgerKind.VERIFICATION:
+            return f"verification {data['outcome']}: {data['seen']}"
+        case LedgerKind.END:
+            return f"ended as {data['state']} ({data['reason']})"
+        case LedgerKind.RESULT | LedgerKind.SWITCH:
+            return ""
+
+
+def _worth_an_annotation(run: Run, timeline: Sequence[LedgerRow]) -> bool:
+    """Acted, suggested or escalated. A run that was over before anything was begun would only be noise on a graph."""
+    acted = any(row.kind is LedgerKind.INTENT for row in timeline)
+    return acted or run.state in (RunState.SUGGESTED, RunState.ESCALATED)
+
+
+def _millis(seconds: float) -> int:
+    return int(seconds * 1000)

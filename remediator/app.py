@@ -1,0 +1,301 @@
+"""The one place that wires things: settings in, a running remediator out. Tests start it in process."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, web
+
+from remediator import __version__
+from remediator.clock import SystemClock, jitter, new_id
+from remediator.core.playbook import Mode, PlaybookIndex, lowest
+from remediator.core.snapshot import Policy
+from remediator.housekeeping import Housekeeping, Inventory
+from remediator.ingress.api import Api
+from remediator.ingress.auth import WebhookAuth, read_operators, read_secret
+from remediator.ingress.webhook import Webhook
+from remediator.outbound.alertmanager import AlertmanagerClient
+from remediator.outbound.delivery import Delivery
+from remediator.outbound.grafana import GrafanaAnnotations
+from remediator.outbound.notify import EscalationWebhook
+from remediator.outbound.prometheus import PrometheusClient
+from remediator.playbook_files import load_playbooks, parse_playbook
+from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store
+from remediator.remediate import Remediator
+from remediator.settings import Settings
+from remediator.storage.migrate import upgrade
+from remediator.storage.sqlite import SqliteStore
+from remediator.telemetry import Log, Metrics, Telemetry
+from remediator.worker import Pace, Worker
+from remediator.world import World
+from remediator.yaml_lines import FileProblem
+
+ENGINE_TIMEOUT = timedelta(seconds=15)
+HTTP_SECONDS = 10
+KEEPALIVE_SECONDS = 75.0
+BACKLOG = 1024
+"""Alertmanager was seen to open 700 to 1,050 connections in a burst (design, section 7a)."""
+
+
+class BadConfiguration(Exception):
+    """Remediator cannot start with these settings; the text says what to write instead."""
+
+
+class Shelf:
+    """The playbooks in force. A reload takes the new ones whole, or keeps the old ones and says why."""
+
+    def __init__(self, directory: Path, clock: Clock, metrics: Metrics, log: Log) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self.index = PlaybookIndex(())
+
+    def load(self) -> Sequence[str]:
+        """Read the directory; the problems, a line each, if it was not taken."""
+        try:
+            self.index = PlaybookIndex(load_playbooks(self._directory))
+        except FileProblem as error:
+            problems = [str(problem) for problem in error.problems]
+            self._metrics.reload_ok.set(0)
+            self._log.error("playbooks.rejected", problems=problems)
+            return problems
+        self._metrics.reload_ok.set(1)
+        self._metrics.reload_at.set(self._clock.now().timestamp())
+        self._log.info("playbooks.loaded", count=len(self.index.playbooks), directory=str(self._directory))
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The neighbours: what is acted on, what housekeeping asks, who is told."""
+
+    world: World
+    inventories: Sequence[Inventory] = ()
+    announcers: Mapping[Channel, Announcer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A running remediator. `port` is what it listens on."""
+
+    port: int
+    shelf: Shelf
+    worker: Worker
+    store: Store
+    metrics: Metrics
+    policy: Policy
+
+
+def open_store(settings: Settings, policy: Callable[[], Policy]) -> SqliteStore:
+    """The store that REMEDIATOR_STORE names, with its schema brought up to date. Raises BadConfiguration."""
+    path = sqlite_path(settings.store)
+    store = SqliteStore(path, policy, settings.confirm_after)
+    upgrade(path)
+    return store
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a `sqlite:///relative` or `sqlite:////absolute` address. Raises BadConfiguration."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise BadConfiguration(
+            f"REMEDIATOR_STORE: {url!r} is not an address of a store; write one as sqlite:///data/remediator.db"
+        )
+    return Path(path)
+
+
+def effective_policy(settings: Settings) -> Policy:
+    """The configured policy; who posts alerts must prove who they are before anything is done on their word."""
+    if settings.webhook_is_authenticated:
+        return settings.policy
+    return replace(settings.policy, mode=lowest((settings.mode, Mode.SUGGEST)))
+
+
+@asynccontextmanager
+async def surroundings(settings: Settings, *, may_act: bool) -> AsyncIterator[Surroundings]:
+    """Platforms and data services as configured. Without `may_act` the writing sides are not even built (promise S7).
+
+    Everything is imported only when configured: a Docker-only installation does not pay for PostgreSQL.
+    """
+    platforms: dict[str, Platform] = {}
+    actuators: dict[str, Actuator] = {}
+    executors: dict[str, Executor] = {}
+    inventories: list[Inventory] = []
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(ClientSession(timeout=ClientTimeout(total=HTTP_SECONDS)))
+        if settings.docker_url:
+            from remediator.platforms.docker import DockerPlatform
+            from remediator.platforms.docker_actions import DockerActuator
+            from remediator.platforms.docker_engine import DockerEngine, own_container_id
+
+            engine = DockerEngine(settings.docker_url, settings.engine_threads, ENGINE_TIMEOUT)
+            stack.callback(engine.close)
+            docker = platforms["docker"] = DockerPlatform(engine, own_container_id())
+            inventories.append(docker.inventory)
+            if may_act:
+                actuators["docker"] = executors["docker"] = DockerActuator(engine)
+        if settings.commands:
+            from remediator.platforms.command import CommandActuator, CommandPlatform
+
+            platforms["command"] = CommandPlatform(settings.commands)
+            if may_act:
+                actuators["command"] = CommandActuator(settings.commands)
+        if any(endpoints.http or endpoints.tcp for endpoints in settings.services.values()):
+            from remediator.platforms.services.http import NetworkProbes
+
+            platforms["http"] = platforms["tcp"] = NetworkProbes(settings.services, session)
+        if any(endpoints.postgres for endpoints in settings.services.values()):
+            from remediator.platforms.services.postgres import PostgresActuator, PostgresDatabases
+
+            platforms["postgres"] = PostgresDatabases(settings.services)
+            if may_act:
+                actuators["postgres"] = PostgresActuator(settings.services)
+        if any(endpoints.redis for endpoints in settings.services.values()):
+            from remediator.platforms.services.redis import RedisActuator, RedisCaches
+
+            platforms["redis"] = RedisCaches(settings.services)
+            if may_act:
+                actuators["redis"] = RedisActuator(settings.services)
+        if settings.prometheus_url:
+            platforms["prometheus"] = PrometheusClient(session, settings.prometheus_url)
+        alerts = AlertmanagerClient(session, settings.alertmanager_url) if settings.alertmanager_url else None
+        yield Surroundings(World(platforms, actuators, executors, alerts), inventories, announcers(settings, session))
+
+
+def announcers(settings: Settings, session: ClientSession) -> Mapping[Channel, Announcer]:
+    """Whoever is configured to be told."""
+    told: dict[Channel, Announcer] = {}
+    if settings.grafana_url:
+        token = read_secret("REMEDIATOR_GRAFANA_TOKEN_FILE", settings.grafana_token_file)
+        told[Channel.ANNOTATION] = GrafanaAnnotations(session, settings.grafana_url, token)
+    if settings.escalation_url:
+        token = read_secret("REMEDIATOR_ESCALATION_TOKEN_FILE", settings.escalation_token_file)
+        told[Channel.ESCALATION] = EscalationWebhook(session, settings.escalation_url, token)
+    return told
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, log: Log, clock: Clock | None = None, around: Surroundings | None = None
+) -> AsyncIterator[App]:
+    """Remediator, from listening to drained. `around` replaces the configured surroundings, for tests and benchmarks.
+
+    Raises BadConfiguration, BadSecretFile, FileProblem, StoreInUse or SchemaTooNew before it listens.
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    telemetry = Telemetry(metrics, log)
+    policy = effective_policy(settings)
+    auth = WebhookAuth(
+        read_secret("REMEDIATOR_WEBHOOK_TOKEN_FILE", settings.webhook_token_file),
+        read_secret("REMEDIATOR_WEBHOOK_BASIC_FILE", settings.webhook_basic_file),
+    )
+    operators = read_operators(settings.operators_file)
+    shelf = Shelf(settings.playbooks, clock, metrics, log)
+    if problems := shelf.load():
+        raise BadConfiguration("\n".join(problems))
+    async with AsyncExitStack() as stack:
+        store = open_store(settings, lambda: policy)
+        stack.push_async_callback(store.close)
+        metrics.store_up.set_function(lambda: store.is_up)
+        may_act = policy.mode.rank >= Mode.APPROVE.rank
+        if around is None:
+            around = await stack.enter_async_context(surroundings(settings, may_act=may_act))
+        remediator = Remediator(store, around.world, lambda: policy, lru_cache(64)(parse_playbook), clock, telemetry)
+        pace = Pace(new_id(clock.now()), settings.lease, settings.max_concurrent_runs)
+        worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry)
+        _say_what_is_off(settings, policy, auth, log)
+        metrics.mode_is(policy.mode)
+        await worker.recover()
+        for each in (
+            worker,
+            Delivery(store, around.announcers, jitter, clock, telemetry),
+            Housekeeping(store, around.inventories, lambda: shelf.index, lambda: policy, clock, telemetry),
+        ):
+            await stack.enter_async_context(_in_background(each.run()))
+        stack.push_async_callback(worker.stop, settings.shutdown_grace)
+        application = web.Application(client_max_size=settings.max_body_bytes)
+        webhook = Webhook(store, auth, worker.wake, clock, metrics, log, settings.body_timeout)
+        api = Api(store, operators, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
+        application.add_routes([web.post("/webhook", webhook), *api.routes()])
+        port = await stack.enter_async_context(_listening(application, settings.listen))
+        log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=settings.store)
+        yield App(port, shelf, worker, store, metrics, policy)
+        log.info("remediator.draining", grace_seconds=settings.shutdown_grace.total_seconds())
+
+
+async def serve(settings: Settings, log: Log) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP loads the playbooks anew."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with running(settings, log) as app:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, app.shelf.load)
+        await stopping.wait()
+
+
+def _missing(store: SqliteStore) -> str:
+    """What keeps remediator from being ready, or empty."""
+    return "" if store.is_up else "the store cannot be written\n"
+
+
+def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, log: Log) -> None:
+    """What is not configured is off, and the log says so at the start rather than at the worst moment."""
+    if auth.is_open:
+        consequence = "anybody who reaches the port can post alerts; the mode stays at suggest"
+        log.warning("webhook.unauthenticated", consequence=consequence, mode=policy.mode, configured=settings.mode)
+    for name, address, consequence in (
+        ("REMEDIATOR_ALERTMANAGER_URL", settings.alertmanager_url, "resolves are heard of only through the webhook"),
+        ("REMEDIATOR_PROMETHEUS_URL", settings.prometheus_url, "PromQL checks stay unknown"),
+        ("REMEDIATOR_GRAFANA_URL", settings.grafana_url, "no annotations"),
+        ("REMEDIATOR_ESCALATION_URL", settings.escalation_url, "escalations go to the log and the metrics only"),
+    ):
+        if not address:
+            log.info("not_configured", setting=name, consequence=consequence)
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A loop that runs until the end. If it breaks down, the process ends: half a remediator is worse than a restarted one."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_stop_if_broken)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _stop_if_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a background loop broke down", "exception": error, "task": task}
+        )
+        signal.raise_signal(signal.SIGTERM)
+
+
+@asynccontextmanager
+async def _listening(application: web.Application, listen: str) -> AsyncIterator[int]:
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise BadConfiguration(f"REMEDIATOR_LISTEN: {listen!r} is not an address; write one as :9595 or 127.0.0.1:9595")
+    runner = web.AppRunner(application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, handle_signals=False)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host.strip("[]") or None, int(port), backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise BadConfiguration(f"REMEDIATOR_LISTEN: cannot listen on {listen}: {error.strerror}") from error
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,73 @@
+"""`check` and `schema`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from remediator.app import effective_policy
+from remediator.cli.service import CANNOT_START, complain
+from remediator.core.guards.mode import effective_mode
+from remediator.core.playbook import Playbook
+from remediator.core.snapshot import Policy
+from remediator.ingress.auth import read_operators, read_secret
+from remediator.playbook_files import effective_limits, json_schema, load_playbooks
+from remediator.settings import Settings, load_settings
+from remediator.yaml_lines import FileProblem
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print what is wrong (1), or the effective modes and limits of every playbook (0)."""
+    try:
+        settings = load_settings(os.environ)
+        for name in ("webhook_token_file", "webhook_basic_file", "grafana_token_file", "escalation_token_file"):
+            read_secret(f"REMEDIATOR_{name.upper()}", getattr(settings, name))
+        read_operators(settings.operators_file)
+    except CANNOT_START as error:
+        complain(error)
+        return 1
+    try:
+        playbooks = load_playbooks(Path(arguments.directory) if arguments.directory else settings.playbooks)
+    except FileProblem as error:
+        for problem in error.problems:
+            print(problem)
+        return 1
+    policy = effective_policy(settings)
+    unknown = sorted(settings.playbook_modes.keys() - {playbook.name for playbook in playbooks})
+    for name in unknown:
+        print(f"REMEDIATOR_PLAYBOOK_MODES: there is no playbook {name}")
+    for playbook in playbooks:
+        _show(playbook, policy)
+    for line in _off(settings):
+        print(line)
+    print(f"{len(playbooks)} playbooks are fine")
+    return 1 if unknown else 0
+
+
+def schema(_arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema."""
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _show(playbook: Playbook, policy: Policy) -> None:
+    print(f"{playbook.name}: {playbook.summary}")
+    for number, rung in enumerate(playbook.ladder, start=1):
+        mode, why = effective_mode(playbook.name, playbook.mode, rung.step, policy)
+        condition = f", when {rung.when}" if rung.when else ""
+        approval = ", approval required" if rung.approval_required else ""
+        print(f"  step {number}: {rung.step.name} ({rung.step.risk}{condition}{approval}): {mode} ({why})")
+    for name, value in effective_limits(playbook):
+        print(f"  {name}: {value}")
+
+
+def _off(settings: Settings) -> list[str]:
+    """Guards and checks whose source is not configured are off, and that is said (design, section 5)."""
+    said = []
+    if not settings.webhook_is_authenticated:
+        said.append("the webhook is not authenticated: the mode stays at suggest (REMEDIATOR_WEBHOOK_TOKEN_FILE)")
+    if not settings.alertmanager_url:
+        said.append("off: resolves are heard of only through the webhook (REMEDIATOR_ALERTMANAGER_URL)")
+    if not settings.prometheus_url:
+        said.append("off: PromQL checks stay unknown, and what needs them stays unverified (REMEDIATOR_PROMETHEUS_URL)")
+    return said

@@ -1,0 +1,120 @@
+"""`runs`, `pause` and `resume`: asked of the running remediator over its API."""
+
+import argparse
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+ANSWER_SECONDS = 10
+
+
+class Unanswered(Exception):
+    """Remediator did not do what it was asked; the text says why."""
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """`runs list` and `runs show`."""
+    try:
+        if arguments.verb == "show":
+            return _show(arguments)
+        query = urlencode({"limit": arguments.limit, "state": arguments.state})
+        listed = _ask(arguments, f"/api/v1/runs?{query}")["runs"]
+    except Unanswered as error:
+        return _complain(error)
+    if arguments.json:
+        print(json.dumps(listed, indent=2))
+        return 0
+    print(f"{'RUN':15}{'BEGAN (UTC)':21}{'STATE':11}{'REASON':19}{'PLAYBOOK':24}TARGET")
+    for run in listed:
+        began = f"{datetime.fromisoformat(run['created_at']):%Y-%m-%d %H:%M:%S}"
+        print(f"{run['id']:15}{began:21}{run['state']:11}{run['reason']:19}{run['playbook']:24}{run['target']}")
+    return 0
+
+
+def pause(arguments: argparse.Namespace) -> int:
+    """Every run waits."""
+    return _throw_switch(arguments, "pause")
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Runs go on."""
+    return _throw_switch(arguments, "resume")
+
+
+def _throw_switch(arguments: argparse.Namespace, verb: str) -> int:
+    try:
+        said = _ask(arguments, f"/api/v1/{verb}", {"by": arguments.by, "why": arguments.why})
+    except Unanswered as error:
+        return _complain(error)
+    print(json.dumps(said) if arguments.json else f"{verb}d by {said['by']}: {said['why']}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    shown = _ask(arguments, f"/api/v1/runs/{quote(arguments.run, safe='')}")
+    if arguments.json:
+        print(json.dumps(shown, indent=2))
+        return 0
+    run = shown["run"]
+    labels = ", ".join(f'{name}="{value}"' for name, value in sorted(run["labels"].items()))
+    print(f"run       {run['id']}  {run['state']} ({run['reason']})")
+    print(f"alert     {{{labels}}}")
+    print(f"playbook  {run['playbook']} (version {run['playbook_version']})")
+    print(f"target    {run['target'] or 'none'}\n")
+    for row in shown["timeline"]:
+        if row["text"]:
+            print(f"  {datetime.fromisoformat(row['at']):%H:%M:%S.%f}"[:14] + f"  {row['text']}")
+        for command in row["data"].get("commands", ()) if row["kind"] == "decision" else ():
+            print(f"{'':16}would do: {command}")
+        if arguments.evidence and row["kind"] == "evidence":
+            _print_evidence(row["data"]["evidence"])
+    return 0
+
+
+def _print_evidence(evidence: Mapping[str, Any]) -> None:
+    for name, found in evidence.items():
+        print(f"\n      --- {name}")
+        for line in found["text"].splitlines():
+            print(f"      {line}")
+    print()
+
+
+def _ask(arguments: argparse.Namespace, path: str, body: Mapping[str, str] | None = None) -> Any:
+    """The answer of the API. Raises Unanswered with its reason."""
+    url = (arguments.url or _own_address()).rstrip("/")
+    headers = {"Content-Type": "application/json"}
+    if token := os.environ.get("REMEDIATOR_OPERATOR_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, headers)  # noqa: S310 - the operator's own address
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:  # noqa: S310
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise Unanswered(_reason(error)) from error
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise Unanswered(f"no remediator answers at {url} ({why}); name another with --url") from error
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {error.code}"
+
+
+def _own_address() -> str:
+    host, _, port = os.environ.get("REMEDIATOR_LISTEN", ":9595").rpartition(":")
+    return f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104
+
+
+def _complain(error: Exception) -> int:
+    print(f"remediator: {error}", file=sys.stderr)
+    return 1

@@ -1,0 +1,27 @@
+"""The one place that supplies the time, identifiers and randomness; everybody else is given them."""
+
+import random
+import secrets
+from datetime import UTC, datetime
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no i, l, o, u, so that an id survives being read out on the telephone."""
+
+
+class SystemClock:
+    """The host's clock, in UTC."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def new_id(now: datetime) -> str:
+    """A run's id: 9 characters of the time in milliseconds, so that ids sort by age, and 5 that cannot be guessed."""
+    millis = int(now.timestamp() * 1000)
+    stamp = "".join(_ALPHABET[millis >> shift & 31] for shift in range(40, -1, -5))
+    return stamp + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+
+
+def jitter(low: float, high: float) -> float:
+    """A random factor for backoff, so that many retries do not fall on the same moment."""
+    return random.uniform(low, high)  # noqa: S311 - not a secret

@@ -1,0 +1,64 @@
+"""From messages in the inbox to episodes, and from episodes to runs: one batch, in one transaction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from remediator.core.alert import Alert, Episode, Heard
+from remediator.core.playbook import PlaybookIndex
+from remediator.ingress.payload import parse
+from remediator.ports import Inbound, Ledger, PlaybookText
+
+ALERTS_MAX = 128
+"""Alerts in one transaction: some 5 ms, so that a commit of the intake never waits long behind it."""
+MESSAGES_MAX = 32
+
+
+@dataclass(slots=True)
+class Expanded:
+    """What a batch came to. It is told (metrics, logs) only when its transaction is durable."""
+
+    messages: int = 0
+    alerts: int = 0
+    unmatched: int = 0
+    recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
+    """Playbook, whether remediator acted, seconds from opening to resolve."""
+
+
+def expand(ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime], str], now: datetime) -> Expanded:
+    """Expand the oldest messages, as many as fit one batch, and remove them."""
+    done = Expanded()
+    taken: list[Inbound] = []
+    for message in ledger.inbox.take(MESSAGES_MAX):
+        for alert in parse(message.body).alerts:
+            _hear(ledger, alert, message.received_at, playbooks, new_id(now), done)
+            done.alerts += 1
+        taken.append(message)
+        if done.alerts >= ALERTS_MAX:
+            break
+    ledger.inbox.remove(taken)
+    done.messages = len(taken)
+    return done
+
+
+def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
+    heard, episode = ledger.episodes.hear(alert, at)
+    if episode is None:
+        return
+    match heard:
+        case Heard.OPENED | Heard.LATE | Heard.CONTINUED:
+            _admit(ledger, episode, at, playbooks, run, done)
+        case Heard.CLOSED:
+            last = ledger.runs.last_of(episode.id)
+            acted = last is not None and (last.goes > 0 or last.rung > 0)
+            done.recoveries.append((last.playbook if last else "", acted, (at - episode.opened_at).total_seconds()))
+
+
+def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
+    playbook = playbooks.find(episode.labels)
+    if playbook is None:
+        ledger.runs.unmatched(episode, at)
+        done.unmatched += 1
+        return
+    text = PlaybookText(playbook.name, playbook.version, playbook.source)
+    ledger.runs.admit(run, episode, text, at, at + playbook.limits.give_up)

@@ -1,0 +1,93 @@
+"""Delivers the outbox: with backoff, in its own time, and never in the way of a run."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+from remediator.ports import Announcer, Channel, Clock, Message, PermanentError, Store, StoreUnavailable, TransientError
+from remediator.telemetry import Telemetry
+
+BATCH = 20
+LOOK_SECONDS = 1.0
+BACKOFF_SECONDS = (2.0, 600.0)
+ATTEMPTS_MAX = 60
+"""With this backoff some nine hours; then the message is dropped, loudly."""
+DELIVERY_SECONDS_MAX = 30.0
+
+
+class Delivery:
+    """One per process; a channel without an announcer is dropped silently: nobody configured it."""
+
+    def __init__(
+        self,
+        store: Store,
+        announcers: Mapping[Channel, Announcer],
+        jitter: Callable[[float, float], float],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._announcers = announcers
+        self._jitter = jitter
+        self._clock = clock
+        self._tell = telemetry
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self.deliver_due()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def deliver_due(self) -> None:
+        """Deliver what is due now, the messages of one batch at the same time."""
+        now = self._clock.now()
+        due = await self._store.run(lambda ledger: ledger.outbox.due(now, BATCH))
+        await asyncio.gather(*(self._deliver(message) for message in due))
+
+    async def _deliver(self, message: Message) -> None:
+        """The attempt is written first, so that after a crash in the middle it is known as a possible delivery."""
+        announcer = self._announcers.get(message.channel)
+        if announcer is None:
+            return await self._store.run(lambda ledger: ledger.outbox.dropped(message, "not configured"))
+        low, high = BACKOFF_SECONDS
+        delay = min(high, low * 2.0 ** min(message.attempts, 16)) * self._jitter(0.8, 1.2)
+        next_at = self._clock.now() + timedelta(seconds=delay + DELIVERY_SECONDS_MAX)
+        await self._store.run(lambda ledger: ledger.outbox.attempt(message, next_at))
+        attempt = replace(message, attempts=message.attempts + 1)
+        try:
+            async with asyncio.timeout(DELIVERY_SECONDS_MAX):
+                receipt = await announcer.deliver(attempt)
+        except (TransientError, TimeoutError) as error:
+            if attempt.attempts < ATTEMPTS_MAX:
+                retry_at = self._clock.now() + timedelta(seconds=_retry_after(error) or delay)
+                await self._store.run(lambda ledger: ledger.outbox.retry(message, retry_at))
+                return self._told(attempt, "retried", str(error) or "no answer in time")
+            await self._store.run(lambda ledger: ledger.outbox.dropped(message, str(error)))
+            return self._told(attempt, "failed", str(error) or "no answer in time")
+        except PermanentError as error:
+            why = str(error)
+            await self._store.run(lambda ledger: ledger.outbox.dropped(message, why))
+            return self._told(attempt, "failed", why)
+        await self._store.run(lambda ledger: ledger.outbox.delivered(message, receipt))
+        self._told(attempt, "delivered", "")
+
+    def _told(self, message: Message, outcome: str, why: str) -> None:
+        match message.channel:
+            case Channel.ANNOTATION:
+                self._tell.metrics.annotations.labels(outcome).inc()
+            case Channel.ESCALATION:
+                self._tell.metrics.notifications.labels(outcome).inc()
+                if outcome != "retried":
+                    self._tell.metrics.escalations.labels(message.payload.get("severity", "other"), outcome).inc()
+        if why:
+            tell = self._tell.log.error if outcome == "failed" else self._tell.log.warning
+            tell("message." + outcome, key=message.key, channel=message.channel, why=why, attempts=message.attempts)
+        else:
+            self._tell.log.info("message.delivered", key=message.key, channel=message.channel)
+
+
+def _retry_after(error: Exception) -> float | None:
+    return error.retry_after if isinstance(error, TransientError) else None

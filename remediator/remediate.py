@@ -1,0 +1,473 @@
+"""The main path of an alert that became a run: gather, decide, diagnose, claim, go, call, record, verify, announce.
+
+Everything is written before it is done. A crash between any two lines is picked up from the run's state: what was
+claimed and not called is called, what was called without an outcome is observed, and never blindly repeated.
+
+    consider ──claim──▶ act ──outcome──▶ verify ──verified──▶ succeeded
+       ▲ │ wait            │ in doubt       │ failed: next rung, or escalate
+       └─┘                 └──▶ observe ────┘
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from remediator.announcements import annotation, messages, severity_of
+from remediator.core.decide import decide
+from remediator.core.playbook import Need, Playbook
+from remediator.core.run import Run, RunEvent, RunState
+from remediator.core.snapshot import Candidate, LedgerFacts, Policy, Score, Snapshot, Unknown
+from remediator.core.step import Rollback, bind
+from remediator.core.target import Workload
+from remediator.core.template import Unbound
+from remediator.core.verdict import Decision, DecisionKind, Reason
+from remediator.ports import (
+    Clock,
+    Evidence,
+    Facts,
+    Happened,
+    Ledger,
+    LedgerKind,
+    LedgerRow,
+    Observation,
+    OutcomeUnknown,
+    PermanentError,
+    PortError,
+    Probe,
+    Store,
+    TransientError,
+)
+from remediator.prospect import Prospect, applies, look_up
+from remediator.telemetry import Telemetry
+from remediator.world import World
+
+CALL_GRACE = timedelta(seconds=30)
+"""What a call may take beyond the step's own timeout, per instance."""
+OBSERVE_FOR = timedelta(seconds=5)
+"""A step in doubt may still be under way: only after its own timeout and this is "it did not happen" believed."""
+GOES_MAX = 3
+"""Calls of one rung, each of which but the last was proven not to have happened."""
+LOOK_AGAIN = timedelta(seconds=2)
+IN_DOUBT_LOOK_AGAIN = timedelta(minutes=1)
+POLL_SECONDS = (0.25, 5.0)
+"""Verification looks often at first, when most recoveries show, and then less."""
+
+Next = tuple[Run, datetime | None]
+"""A run after a stage, and when it is due again; None: go on at once, or it has ended."""
+
+
+class Remediator:
+    """Advances runs. Holds no state of its own: what it knows of a run is in the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        world: World,
+        policy: Callable[[], Policy],
+        parse: Callable[[str, str], Playbook],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._world = world
+        self._policy = policy
+        self._parse = parse
+        self._clock = clock
+        self._tell = telemetry
+
+    async def advance(self, run: Run) -> datetime | None:
+        """Take one leased run as far as it goes now. When it is due again, or None if it has ended."""
+        due_at: datetime | None = None
+        while due_at is None and not run.has_ended:
+            match run.state:
+                case RunState.NEW | RunState.WAITING:
+                    run, due_at = await self.consider(run)
+                case RunState.CLAIMED:
+                    run, due_at = await self.act(run)
+                case RunState.CALLED | RunState.IN_DOUBT:
+                    run, due_at = await self.observe(run)
+                case RunState.VERIFYING:
+                    run, due_at = await self.verify(run)
+        return due_at
+
+    async def abandon(self, run: Run) -> None:
+        """Leave a run that keeps breaking down to people. Raises Fenced or StoreUnavailable."""
+        now_as = await self._store.run(lambda ledger: ledger.runs.get(run.id))
+        if now_as is not None and not now_as.has_ended:
+            await self._end(now_as, RunEvent.ESCALATE, Reason.BROKE_DOWN, None)
+
+    # --- gather, decide, diagnose, claim ------------------------------------------------------------------------------
+
+    async def consider(self, run: Run) -> Next:
+        """Decide about the first rung, from the run's own upwards, that applies."""
+        playbook = await self._playbook(run)
+        await self._confirm(run)
+        for number in range(run.rung, len(playbook.ladder)):
+            prospect = await self._prospect(run, playbook, number)
+            decision = await self._decide(prospect)
+            if decision.reason is Reason.NO_PREVIOUS_RELEASE and number + 1 < len(playbook.ladder):
+                continue
+            if decision.kind in (DecisionKind.WAIT, DecisionKind.REFUSE):
+                return await self._stand_back(run, prospect, decision)
+            evidence = await self._diagnose(run, prospect)
+            if not applies(playbook.ladder[number], evidence):
+                continue
+            if decision.kind is DecisionKind.ACT:
+                return await self._claim(run, prospect)
+            return await self._leave_to_people(run, prospect, decision, evidence)
+        reason = Reason.LADDER_EXHAUSTED if run.rung else Reason.NO_RUNG_APPLIES
+        return await self._end(run, RunEvent.ESCALATE, reason, playbook), None
+
+    async def _prospect(self, run: Run, playbook: Playbook, number: int) -> Prospect:
+        return await look_up(self._world, self._previous, run.id, run.episode, playbook, number)
+
+    async def _previous(self, workload: Workload) -> str:
+        return await self._store.run(lambda ledger: ledger.releases.previous(workload))
+
+    async def _decide(self, prospect: Prospect) -> Decision:
+        now = self._clock.now()
+        facts = await self._store.run(lambda ledger: _facts(ledger, prospect.candidate, now))
+        return decide(prospect.candidate, Snapshot(facts, self._policy()), now)
+
+    async def _stand_back(self, run: Run, prospect: Prospect, decision: Decision) -> Next:
+        """Wait, refuse, cancel or escalate, as the decision and the run's history ask."""
+        now = self._clock.now()
+        run = replace(run, target=prospect.candidate.target or run.target)
+        row = _decision_row(decision, now)
+        if decision.kind is DecisionKind.WAIT and decision.retry_at is not None:
+            if now < run.deadline:
+                if run.state is not RunState.WAITING or run.reason is not decision.reason:
+                    run = await self._move(run, RunEvent.WAIT, row, reason=decision.reason)
+                    self._tell.decided(run, decision)
+                return run, min(decision.retry_at, run.deadline)
+            return await self._end(run, RunEvent.ESCALATE, Reason.GAVE_UP, prospect.playbook, row), None
+        self._tell.decided(run, decision)
+        event = _event_of_refusal(run, decision.reason)
+        return await self._end(run, event, decision.reason, prospect.playbook, row), None
+
+    async def _diagnose(self, run: Run, prospect: Prospect) -> list[Evidence]:
+        """Gather the evidence, all of it at once, before anything is changed, and keep it with the run."""
+        wanted = [bind(diagnosis, run.episode.labels) for diagnosis in prospect.playbook.diagnose]
+        usable = [diagnosis for diagnosis in wanted if not isinstance(diagnosis, Unbound)]
+        if not usable:
+            return []
+        evidence = await asyncio.gather(*(self._world.diagnose(diagnosis, prospect.workload) for diagnosis in usable))
+        data = {"evidence": {each.name: {"text": each.text, "numbers": dict(each.numbers)} for each in evidence}}
+        row = LedgerRow(self._clock.now(), LedgerKind.EVIDENCE, target=prospect.workload.id, data=data)
+        await self._store.run(lambda ledger: ledger.runs.append(run, row))
+        return list(evidence)
+
+    async def _claim(self, run: Run, prospect: Prospect) -> Next:
+        """Take the target and write the intent, if the guards still say so inside the transaction."""
+        candidate, now = prospect.candidate, self._clock.now()
+        command = prospect.command
+        data = {"step": candidate.step.name, "command": command, "commands": [command]}
+        intent = LedgerRow(now, LedgerKind.INTENT, target=candidate.target, data=data)
+
+        def work(ledger: Ledger) -> tuple[Run, Decision]:
+            decision = decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy()), now)
+            if decision.kind is not DecisionKind.ACT:
+                return run, decision
+            decided = _decision_row(decision, now)
+            claimed = ledger.claims.claim(replace(run, rung=candidate.rung, target=candidate.target), now, decided, intent)
+            ledger.outbox.put(annotation(claimed, ledger.runs.timeline(run.id)), now)
+            return claimed, decision
+
+        claimed, decision = await self._store.run(work)
+        if decision.kind is not DecisionKind.ACT:
+            return await self._stand_back(run, prospect, decision)
+        self._tell.decided(claimed, decision)
+        return await self._go(claimed, prospect)
+
+    async def _leave_to_people(self, run: Run, prospect: Prospect, decision: Decision, evidence: list[Evidence]) -> Next:
+        """Suggest, or ask: show the commands of every rung from here on that applies to what was seen."""
+        shown = []
+        for number in range(prospect.candidate.rung, len(prospect.playbook.ladder)):
+            rung = prospect.playbook.ladder[number]
+            later = prospect if number == prospect.candidate.rung else await self._prospect(run, prospect.playbook, number)
+            if later.candidate.workload is not None and applies(rung, evidence):
+                shown.append(later.command)
+        run = replace(run, target=prospect.candidate.target, rung=prospect.candidate.rung)
+        row = _decision_row(decision, self._clock.now(), commands=shown)
+        self._tell.decided(run, decision)
+        event = RunEvent.SUGGEST if decision.kind is DecisionKind.SUGGEST else RunEvent.ESCALATE
+        return await self._end(run, event, decision.reason, prospect.playbook, row), None
+
+    async def _confirm(self, run: Run) -> None:
+        """A firing that may be a late re-send is confirmed by Alertmanager itself, where it can be asked."""
+        if run.episode.confirmed or self._world.alerts is None:
+            return
+        try:
+            if await self._world.alerts.is_firing(run.episode.labels):
+                await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id))
+        except PortError as error:
+            self._tell.log.warning("alertmanager.unreachable", run=run.id, error=str(error))
+
+    # --- go, call, record ---------------------------------------------------------------------------------------------
+
+    async def act(self, run: Run) -> Next:
+        """A claimed run that this process did not claim itself just now: look its target up again, then go."""
+        playbook = await self._playbook(run)
+        prospect = await self._prospect(run, playbook, run.rung)
+        if isinstance(prospect.candidate.lookup, Unknown):
+            return await self._later(run, playbook, LOOK_AGAIN)
+        if prospect.candidate.target != run.target:
+            return await self._withdraw(run, playbook, Reason.NO_TARGET), None
+        return await self._go(run, prospect)
+
+    async def _go(self, run: Run, prospect: Prospect) -> Next:
+        """The last look, then the call, then its outcome."""
+        step, workload = prospect.candidate.step, prospect.workload
+        try:
+            mark = await self._world.platform_of(step, workload).mark(step, workload)
+            actuator = self._world.actuator_of(step, workload)
+        except TransientError:
+            return await self._later(run, prospect.playbook, LOOK_AGAIN)
+        except PermanentError as error:
+            self._tell.log.error("step.impossible", run=run.id, error=str(error))
+            return await self._withdraw(run, prospect.playbook, Reason.STEP_IMPOSSIBLE), None
+        now = self._clock.now()
+        sent = {"mark": mark, "from": workload.release, "to": step.to if isinstance(step, Rollback) else ""}
+        claimed = run
+        run, reason = await self._store.run(lambda ledger: ledger.claims.go(claimed, sent, now))
+        if reason is Reason.PAUSED:
+            return await self._later(run, prospect.playbook, LOOK_AGAIN)
+        if reason is not Reason.CLEAR:
+            return await self._withdraw(run, prospect.playbook, reason), None
+        self._tell.calling(run, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
+        outcome, said = "done", ""
+        try:
+            async with asyncio.timeout(_call_seconds(prospect)):
+                said = await actuator.perform(step, workload, mark)
+        except TransientError as error:
+            outcome, said = "not_sent", str(error)
+        except PermanentError as error:
+            outcome, said = "failed", str(error)
+        except (OutcomeUnknown, TimeoutError) as error:
+            outcome, said = "in_doubt", str(error) or "no answer in time"
+        # A cancelled task must not lose what it knows by now: the write goes on, and the cancellation after it.
+        return await asyncio.shield(self._record(run, prospect, outcome, said, now))
+
+    async def _record(self, run: Run, prospect: Prospect, outcome: str, said: str, gone_at: datetime) -> Next:
+        now = self._clock.now()
+        step = prospect.candidate.step
+        self._tell.called(run, step.name, outcome, said, (now - gone_at).total_seconds())
+        row = LedgerRow(now, LedgerKind.OUTCOME, data={"outcome": outcome, "said": said})
+        match outcome:
+            case "in_doubt":
+                return await self._move(run, RunEvent.DOUBT, row), None
+            case "not_sent":
+                run = await self._move(run, RunEvent.DID_NOT_HAPPEN, row)
+                if run.goes >= GOES_MAX:
+                    return await self._withdraw(run, prospect.playbook, Reason.NOT_SENT), None
+                return run, now + LOOK_AGAIN
+            case _:
+                if isinstance(step, Rollback) and outcome == "done":
+                    await self._forget(run, prospect.workload.release)
+                return await self._move(run, RunEvent.OUTCOME, row), None
+
+    async def _forget(self, run: Run, release: str) -> None:
+        """Nobody shall roll back to what was just rolled back from."""
+        await self._store.run(lambda ledger: ledger.releases.forget(run.target, release))
+
+    async def _withdraw(self, run: Run, playbook: Playbook, reason: Reason) -> Run:
+        """Nothing was sent, and nothing will be: neutral for the breaker; cancelled if the alert is over, else for people."""
+        event = RunEvent.CANCEL if reason in (Reason.RESOLVED, Reason.STALE) else RunEvent.ESCALATE
+        row = LedgerRow(self._clock.now(), LedgerKind.RESULT, data={"score": Score.NEUTRAL})
+        return await self._end(run, event, reason, playbook, row)
+
+    async def _later(self, run: Run, playbook: Playbook, delay: timedelta) -> Next:
+        """A claimed run waits for a neighbour or for `resume`, until its deadline."""
+        now = self._clock.now()
+        if now < run.deadline:
+            return run, now + delay
+        return await self._withdraw(run, playbook, Reason.GAVE_UP), None
+
+    # --- observe: what is in doubt ------------------------------------------------------------------------------------
+
+    async def observe(self, run: Run) -> Next:
+        """Find out whether a call without an outcome happened. What cannot be found out goes to a person, once."""
+        if run.state is RunState.CALLED:
+            said = "remediator stopped before it heard the outcome"
+            row = LedgerRow(self._clock.now(), LedgerKind.OUTCOME, data={"outcome": "in_doubt", "said": said})
+            run = await self._move(run, RunEvent.DOUBT, row)
+        playbook = await self._playbook(run)
+        prospect = await self._prospect(run, playbook, run.rung)
+        gone = await self._last(run, LedgerKind.GO)
+        observation = await self._observation(run, prospect, gone)
+        now = self._clock.now()
+        patience_ends_at = gone.at + _timeout_of(prospect.candidate.step) + OBSERVE_FOR
+        if observation.happened is Happened.YES:
+            if isinstance(prospect.candidate.step, Rollback):
+                await self._forget(run, gone.data["from"])
+            row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
+            return await self._move(run, RunEvent.HAPPENED, row), None
+        if now < patience_ends_at:
+            return run, min(now + LOOK_AGAIN, patience_ends_at)
+        if observation.happened is Happened.NO and run.goes < GOES_MAX:
+            row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
+            return await self._move(run, RunEvent.DID_NOT_HAPPEN, row), None
+        return await self._to_a_person(run, playbook, observation)
+
+    async def _observation(self, run: Run, prospect: Prospect, gone: LedgerRow) -> Observation:
+        candidate = prospect.candidate
+        if candidate.workload is None or candidate.target != run.target:
+            return Observation(Happened.UNKNOWN, f"{run.target} is not to be found now")
+        step = candidate.step
+        if isinstance(step, Rollback):
+            step = replace(step, to=gone.data["to"])
+        seen = await self._world.observe(step, prospect.workload, gone.data["mark"])
+        return seen or Observation(Happened.UNKNOWN, "the platform cannot be asked")
+
+    async def _to_a_person(self, run: Run, playbook: Playbook, observation: Observation) -> Next:
+        """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
+        now = self._clock.now()
+        row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
+        episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
+        if not episode.is_open:
+            failed = LedgerRow(now, LedgerKind.RESULT, data={"score": Score.FAILURE})
+            return await self._end(run, RunEvent.ESCALATE, Reason.IN_DOUBT, playbook, failed), None
+        if run.reason is not Reason.IN_DOUBT:
+            self._tell.log.warning("run.in_doubt", run=run.id, seen=observation.seen)
+
+            def work(ledger: Ledger) -> Run:
+                doubtful = ledger.runs.move(run, RunEvent.DOUBT, now, row, reason=Reason.IN_DOUBT)
+                for message in messages(doubtful, playbook, ledger.runs.timeline(run.id)):
+                    ledger.outbox.put(message, now)
+                return doubtful
+
+            run = await self._store.run(work)
+        return run, now + IN_DOUBT_LOOK_AGAIN
+
+    # --- verify -------------------------------------------------------------------------------------------------------
+
+    async def verify(self, run: Run) -> Next:
+        """Look until the checks hold and go on holding, or time is up; then succeed, climb, or escalate."""
+        playbook = await self._playbook(run)
+        last = await self._last(run, LedgerKind.OUTCOME, LedgerKind.OBSERVATION)
+        failed = last.data.get("outcome") == "failed"
+        probe, seen = await self._watch(run, playbook, last.at if failed else last.at + playbook.verify.within)
+        now = self._clock.now()
+        outcome = {Probe.HOLDS: "verified", Probe.FAILS: "failed", Probe.UNKNOWN: "unverified"}[probe]
+        score = Score.SUCCESS if probe is Probe.HOLDS else Score.FAILURE
+        rows = (
+            LedgerRow(now, LedgerKind.VERIFICATION, data={"outcome": outcome, "seen": seen}),
+            LedgerRow(now, LedgerKind.RESULT, data={"score": score}),
+        )
+        self._tell.verified(run, outcome, seen)
+        if probe is Probe.HOLDS:
+            return await self._end(run, RunEvent.VERIFIED, Reason.VERIFIED, playbook, *rows), None
+        if probe is Probe.FAILS and run.rung + 1 < len(playbook.ladder):
+            return await self._move(run, RunEvent.CLIMB, *rows), None
+        reason = Reason.LADDER_EXHAUSTED if probe is Probe.FAILS else Reason.UNVERIFIED
+        return await self._end(run, RunEvent.ESCALATE, reason, playbook, *rows), None
+
+    async def _watch(self, run: Run, playbook: Playbook, must_hold_by: datetime) -> tuple[Probe, str]:
+        """HOLDS once the checks have held for `stable_for` without a break, begun before `must_hold_by`."""
+        verification = playbook.verify
+        holding_since: datetime | None = None
+        pause, pause_max = POLL_SECONDS
+        while True:
+            probe, seen = await self._look(run, playbook)
+            now = self._clock.now()
+            holding_since = (holding_since or now) if probe is Probe.HOLDS else None
+            if holding_since is not None and now >= holding_since + verification.stable_for:
+                return probe, seen
+            if holding_since is None and now >= must_hold_by:
+                return probe, seen
+            until = must_hold_by if holding_since is None else holding_since + verification.stable_for
+            await asyncio.sleep(max(0.05, min(pause, (until - now).total_seconds())))
+            pause = min(pause * 1.5, pause_max)
+
+    async def _look(self, run: Run, playbook: Playbook) -> tuple[Probe, str]:
+        """Every check once, at the same time, at the target as it is found now: a rollback has recreated it."""
+        prospect = await self._prospect(run, playbook, run.rung)
+        if prospect.candidate.workload is None:
+            return Probe.UNKNOWN, f"{run.target} is not to be found now"
+        episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
+        bound = [bind(check, run.episode.labels) for check in playbook.verify.checks]
+        unbound = next((check.why for check in bound if isinstance(check, Unbound)), None)
+        if unbound:
+            return Probe.UNKNOWN, unbound
+        checks = [check for check in bound if not isinstance(check, Unbound)]
+        readings = await asyncio.gather(*(self._world.check(check, prospect.workload, episode) for check in checks))
+        seen = "; ".join(reading.seen for reading in readings)
+        return _together([reading.probe for reading in readings], playbook.verify.need), seen
+
+    # --- what the stages share ----------------------------------------------------------------------------------------
+
+    async def _playbook(self, run: Run) -> Playbook:
+        """The playbook in the version that the run was admitted with (promise S13)."""
+        text = await self._store.run(lambda ledger: ledger.runs.playbook(run.playbook_version))
+        return self._parse(text.source, text.name)
+
+    async def _last(self, run: Run, *kinds: LedgerKind) -> LedgerRow:
+        timeline = await self._store.run(lambda ledger: ledger.runs.timeline(run.id))
+        return next(row for row in reversed(timeline) if row.kind in kinds)
+
+    async def _move(self, run: Run, event: RunEvent, *rows: LedgerRow, reason: Reason = Reason.CLEAR) -> Run:
+        now = self._clock.now()
+        return await self._store.run(lambda ledger: ledger.runs.move(run, event, now, *rows, reason=reason))
+
+    async def _end(self, run: Run, event: RunEvent, reason: Reason, playbook: Playbook | None, *rows: LedgerRow) -> Run:
+        """The end of a run and what is told of it, in one transaction."""
+        now = self._clock.now()
+
+        def work(ledger: Ledger) -> Run:
+            ended = ledger.runs.move(run, event, now, *rows, reason=reason)
+            ledger.runs.append(ended, LedgerRow(now, LedgerKind.END, data={"state": ended.state, "reason": reason}))
+            for message in messages(ended, playbook, ledger.runs.timeline(run.id)):
+                ledger.outbox.put(message, now)
+            return ended
+
+        ended = await self._store.run(work)
+        self._tell.ended(ended, severity_of(ended))
+        return ended
+
+
+def _facts(ledger: Ledger, candidate: Candidate, now: datetime) -> LedgerFacts:
+    """The facts that guards ask for; what the target runs now is remembered on the way, for a later rollback."""
+    if candidate.workload is not None:
+        ledger.releases.record(candidate.workload, now)
+    return ledger.claims.facts(candidate)
+
+
+def _event_of_refusal(run: Run, reason: Reason) -> RunEvent:
+    """What is over is cancelled; an open breaker, or a refusal when something was done already, needs a person."""
+    if reason in (Reason.RESOLVED, Reason.STALE):
+        return RunEvent.CANCEL
+    if reason is Reason.BREAKER_OPEN or run.rung:
+        return RunEvent.ESCALATE
+    return RunEvent.REFUSE
+
+
+def _decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:
+    verdicts = {given.guard: [type(given.verdict).__name__.lower(), given.verdict.seen] for given in decision.verdicts}
+    data: Facts = {
+        "decision": decision.kind,
+        "reason": decision.reason,
+        "seen": decision.seen,
+        "verdicts": verdicts,
+        **more,
+    }
+    return LedgerRow(at, LedgerKind.DECISION, data=data)
+
+
+def _timeout_of(step: object) -> timedelta:
+    timeout = getattr(step, "timeout", timedelta())
+    return timeout if isinstance(timeout, timedelta) else timedelta()
+
+
+def _call_seconds(prospect: Prospect) -> float:
+    instances = max(1, len(prospect.workload.instances))
+    return (instances * (_timeout_of(prospect.candidate.step) + CALL_GRACE)).total_seconds()
+
+
+def _together(probes: list[Probe], need: Need) -> Probe:
+    """ALL: a failure outweighs what is unknown, which outweighs success. ANY: one that holds is enough."""
+    if need is Need.ANY:
+        order = (Probe.HOLDS, Probe.UNKNOWN, Probe.FAILS)
+    else:
+        order = (Probe.FAILS, Probe.UNKNOWN, Probe.HOLDS)
+    return next((probe for probe in order if probe in probes), Probe.UNKNOWN)

@@ -1,0 +1,140 @@
+"""The protocol claim → go, and the questions that guards ask of the ledger.
+
+Claim is one transaction: it reads the facts again, lets the guards decide again, takes the target and writes the intent.
+Go is a conditional update immediately before the call: the fence is mine, the episode still fires, nothing is paused.
+Between the two nothing has left the process. Unique keys stand behind both (`ledger_intent_once`, `locks`), so that
+even a wrong guard cannot begin one rung twice or put two runs on one target.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from remediator.core.alert import Episode, EpisodeState
+from remediator.core.guards.breaker import of_playbook, of_target
+from remediator.core.guards.rate import left
+from remediator.core.playbook import Playbook, RateLimit
+from remediator.core.run import Run, RunEvent
+from remediator.core.snapshot import Candidate, LedgerFacts, Paused, Policy, Result, Score
+from remediator.core.verdict import Reason
+from remediator.ports import Facts, Fenced, LedgerKind, LedgerRow, Standing
+from remediator.storage.codec import load, micros, moment
+from remediator.storage.database import Database
+from remediator.storage.episodes import SqlEpisodes
+from remediator.storage.releases import SqlReleases
+from remediator.storage.runs import SqlRuns
+
+RESULTS_REMEMBERED = 100
+OPENINGS_REMEMBERED = 100
+
+LAST_SWITCH = "SELECT who, data FROM ledger WHERE kind = 'switch' ORDER BY id DESC LIMIT 1"
+HOLDER = "SELECT run_id FROM locks WHERE target = :target"
+LAST_FINISHED = """
+    SELECT at FROM ledger
+     WHERE kind = 'result' AND target = :target AND run_id <> :run AND score IN ('success', 'failure')
+     ORDER BY id DESC LIMIT 1
+"""
+INTENTS_ON_TARGET = "SELECT at FROM ledger WHERE kind = 'intent' AND target = :scope ORDER BY at DESC LIMIT :limit"
+INTENTS_OF_PLAYBOOK = "SELECT at FROM ledger WHERE kind = 'intent' AND playbook = :scope ORDER BY at DESC LIMIT :limit"
+INTENTS_OF_ALL = "SELECT at FROM ledger WHERE kind = 'intent' ORDER BY at DESC LIMIT :limit"
+RESULTS_ON_TARGET = """
+    SELECT at, target, score FROM ledger WHERE kind = 'result' AND target = :scope ORDER BY id DESC LIMIT :limit
+"""
+RESULTS_OF_PLAYBOOK = """
+    SELECT at, target, score FROM ledger WHERE kind = 'result' AND playbook = :scope ORDER BY id DESC LIMIT :limit
+"""
+OPENINGS = "SELECT created_at FROM runs WHERE target = :target AND target <> '' ORDER BY created_at DESC LIMIT :limit"
+OTHERS_IN_FLIGHT = """
+    SELECT count(*) AS others FROM runs
+     WHERE id IN (SELECT run_id FROM locks WHERE run_id <> :run) AND playbook = :playbook
+"""
+LOCK = "INSERT INTO locks (target, run_id, since) VALUES (:target, :run, :at) ON CONFLICT (target) DO NOTHING"
+
+
+class SqlClaims:
+    def __init__(
+        self, db: Database, runs: SqlRuns, episodes: SqlEpisodes, releases: SqlReleases, policy: Callable[[], Policy]
+    ) -> None:
+        self._db = db
+        self._runs = runs
+        self._episodes = episodes
+        self._releases = releases
+        self._policy = policy
+
+    def facts(self, candidate: Candidate, episode: Episode | None = None) -> LedgerFacts:
+        target, playbook, limits = candidate.target, candidate.playbook.name, candidate.limits
+        return LedgerFacts(
+            paused=self.paused(),
+            episode=episode or self._episodes.get(candidate.episode.id),
+            locked_by=self._holder(target),
+            last_finished_at=self._last_finished_at(target, candidate.run),
+            intents_on_target=self._intents(INTENTS_ON_TARGET, target, limits.max),
+            intents_of_playbook=self._intents(INTENTS_OF_PLAYBOOK, playbook, limits.max_all_targets),
+            intents_of_all=self._intents(INTENTS_OF_ALL, "all", self._policy().max_all),
+            results_on_target=self._results(RESULTS_ON_TARGET, target),
+            results_of_playbook=self._results(RESULTS_OF_PLAYBOOK, playbook),
+            openings_on_target=self._openings(target, candidate),
+            others_in_flight=self._db.one(OTHERS_IN_FLIGHT, run=candidate.run, playbook=playbook)["others"],
+            open_causes=self._open_causes(candidate),
+            previous_release=self._releases.previous(candidate.workload) if candidate.workload else "",
+        )
+
+    def claim(self, run: Run, at: datetime, *rows: LedgerRow) -> Run:
+        self._db.run(LOCK, target=run.target, run=run.id, at=micros(at))
+        if self._holder(run.target) != run.id:
+            raise Fenced(f"{run.target} was taken by another run")  # the lock guard has just seen it free
+        return self._runs.move(run, RunEvent.CLAIM, at, *rows)
+
+    def go(self, run: Run, sent: Facts, at: datetime) -> tuple[Run, Reason]:
+        if self.paused() is not None:
+            return run, Reason.PAUSED
+        if self._episodes.get(run.episode.id).state is not EpisodeState.OPEN:
+            return run, Reason.RESOLVED
+        return self._runs.move(run, RunEvent.GO, at, LedgerRow(at, LedgerKind.GO, data=sent)), Reason.CLEAR
+
+    def standing(self, playbook: Playbook, at: datetime) -> Standing:
+        results = self._results(RESULTS_OF_PLAYBOOK, playbook.name)
+        limits = playbook.limits.breaker
+        states = [of_target(self._results(RESULTS_ON_TARGET, target), (), limits) for target in {r.target for r in results}]
+        states.append(of_playbook(results, limits))
+        intents = self._intents(INTENTS_OF_PLAYBOOK, playbook.name, playbook.limits.max_all_targets)
+        return Standing(
+            breakers_open=sum(state.open_until is not None and at < state.open_until for state in states),
+            rate_remaining=left(intents, playbook.limits.max_all_targets, at),
+        )
+
+    def paused(self) -> Paused | None:
+        row = self._db.one(LAST_SWITCH)
+        if row is None:
+            return None
+        said = load(row["data"])
+        return Paused(row["who"], said["why"]) if said["paused"] else None
+
+    def _holder(self, target: str) -> str:
+        row = self._db.one(HOLDER, target=target)
+        return row["run_id"] if row else ""
+
+    def _last_finished_at(self, target: str, run: str) -> datetime | None:
+        row = self._db.one(LAST_FINISHED, target=target, run=run) if target else None
+        return moment(row["at"]) if row else None
+
+    def _intents(self, sql: str, scope: str, limits: tuple[RateLimit, ...]) -> tuple[datetime, ...]:
+        if not scope or not limits:
+            return ()
+        parameters = {} if sql is INTENTS_OF_ALL else {"scope": scope}
+        rows = self._db.all(sql, limit=max(limit.count for limit in limits), **parameters)
+        return tuple(moment(row["at"]) for row in rows)
+
+    def _results(self, sql: str, scope: str) -> tuple[Result, ...]:
+        if not scope:
+            return ()
+        rows = self._db.all(sql, scope=scope, limit=RESULTS_REMEMBERED)
+        return tuple(Result(moment(row["at"]), row["target"], Score(row["score"])) for row in reversed(rows))
+
+    def _openings(self, target: str, candidate: Candidate) -> tuple[datetime, ...]:
+        """The candidate's own run may not be on record with its target yet: it is a re-fire like any other."""
+        rows = self._db.all(OPENINGS, target=target, limit=OPENINGS_REMEMBERED)
+        return tuple({moment(row["created_at"]) for row in rows} | {candidate.episode.opened_at})
+
+    def _open_causes(self, candidate: Candidate) -> tuple[str, ...]:
+        causes = self._episodes.open_that_meet(candidate.limits.hold_if, but=candidate.episode.id)
+        return tuple(sorted({cause.labels.get("alertname", cause.key) for cause in causes}))

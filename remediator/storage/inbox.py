@@ -1,0 +1,28 @@
+"""The inbox: messages as they came, committed before they are answered, removed in the transaction that expands them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from remediator.ports import Inbound
+from remediator.storage.codec import micros, moment
+from remediator.storage.database import Database
+
+PUT = "INSERT INTO inbox (received_at, body) VALUES (:received_at, :body)"
+TAKE = "SELECT id, received_at, body FROM inbox ORDER BY id LIMIT :limit"
+REMOVE = "DELETE FROM inbox WHERE id = :id"
+
+
+class SqlInbox:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def put(self, messages: Sequence[tuple[bytes, datetime]]) -> None:
+        """Write messages in order of arrival."""
+        self._db.run_many(PUT, [{"received_at": micros(at), "body": body} for body, at in messages])
+
+    def take(self, limit: int) -> Sequence[Inbound]:
+        rows = self._db.all(TAKE, limit=limit)
+        return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
+
+    def remove(self, messages: Sequence[Inbound]) -> None:
+        self._db.run_many(REMOVE, [{"id": message.id} for message in messages])

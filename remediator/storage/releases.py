@@ -1,0 +1,34 @@
+"""What each workload ran, as a short history: where a rollback goes back to."""
+
+from datetime import datetime
+
+from remediator.core.target import Workload
+from remediator.storage.codec import micros
+from remediator.storage.database import Database
+
+LATEST = "SELECT release FROM releases WHERE workload = :workload ORDER BY id DESC LIMIT 1"
+RECORD = "INSERT INTO releases (workload, release, seen_at) VALUES (:workload, :release, :at)"
+# A release that was rolled back from is forgotten (FORGET): otherwise the second rollback would return to it.
+PREVIOUS = """
+    SELECT release FROM releases WHERE workload = :workload AND release <> :release ORDER BY id DESC LIMIT 1
+"""
+FORGET = "DELETE FROM releases WHERE workload = :workload AND release = :release"
+
+
+class SqlReleases:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def record(self, workload: Workload, at: datetime) -> bool:
+        latest = self._db.one(LATEST, workload=workload.id)
+        if not workload.release or (latest is not None and latest["release"] == workload.release):
+            return False
+        self._db.run(RECORD, workload=workload.id, release=workload.release, at=micros(at))
+        return True
+
+    def previous(self, workload: Workload) -> str:
+        row = self._db.one(PREVIOUS, workload=workload.id, release=workload.release) if workload.release else None
+        return row["release"] if row else ""
+
+    def forget(self, target: str, release: str) -> None:
+        self._db.run(FORGET, workload=target, release=release)

@@ -1,0 +1,214 @@
+"""Runs, their leases and their timelines. Every write names its fence: an older one raises Fenced, and writes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from remediator.core.alert import Episode
+from remediator.core.run import ENDED, Run, RunEvent, RunState, after
+from remediator.core.verdict import DecisionKind, Reason
+from remediator.ports import Fenced, LedgerKind, LedgerRow, PlaybookText
+from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
+from remediator.storage.database import Database
+from remediator.storage.episodes import GET as EPISODE
+from remediator.storage.episodes import episode_of
+
+KEEP_PLAYBOOK = """
+    INSERT INTO playbooks (version, name, source, admitted_at) VALUES (:version, :name, :source, :at)
+    ON CONFLICT (version) DO NOTHING
+"""
+PLAYBOOK = "SELECT name, version, source FROM playbooks WHERE version = :version"
+# An episode that expired and is heard again goes on where it was: above the rungs that it has begun already.
+ADMIT = """
+    INSERT INTO runs (id, episode_id, playbook, playbook_version, state, reason, rung, goes, target, fence,
+                      lease_owner, lease_until, due_at, created_at, deadline, finished_at)
+    SELECT :id, :episode_id, :playbook, :version, 'new', 'clear',
+           coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'intent' AND episode_id = :episode_id), 0),
+           0, '', 0, '', 0, :at, :at, :deadline, NULL
+     WHERE NOT EXISTS (SELECT 1 FROM runs WHERE episode_id = :episode_id AND finished_at IS NULL)
+"""
+# The lease and the new fence are one statement, so that two workers cannot both take a run. While leased, a run is due
+# when its lease ends (its holder died); an earlier due_at means that somebody woke it in the meantime.
+LEASE = """
+    UPDATE runs SET lease_owner = :owner, lease_until = :until, due_at = :until, fence = fence + 1
+     WHERE id IN (SELECT id FROM runs WHERE due_at <= :at AND lease_until <= :at ORDER BY due_at LIMIT :limit)
+    RETURNING *
+"""
+RENEW = """
+    UPDATE runs SET lease_until = :until, due_at = CASE WHEN due_at < lease_until THEN due_at ELSE :until END
+     WHERE lease_owner = :owner AND finished_at IS NULL
+"""
+RELEASE = """
+    UPDATE runs SET lease_owner = '', lease_until = 0, due_at = CASE WHEN due_at < lease_until THEN due_at ELSE :due_at END
+     WHERE id = :id AND fence = :fence AND finished_at IS NULL
+"""
+ABANDON = "UPDATE runs SET lease_owner = '', lease_until = 0, due_at = :at WHERE lease_owner <> '' AND finished_at IS NULL"
+NEXT_DUE = "SELECT min(due_at) AS due_at FROM runs WHERE due_at IS NOT NULL AND lease_owner = ''"
+MOVE = """
+    UPDATE runs SET state = :state, reason = :reason, rung = :rung, goes = :goes, target = :target,
+                    finished_at = :finished_at, due_at = CASE WHEN :finished_at IS NULL THEN due_at END
+     WHERE id = :id AND fence = :fence
+"""
+FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
+UNLOCK = "DELETE FROM locks WHERE run_id = :id RETURNING target"
+WAKE_LOCKED = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'locked' AND target = :target"
+GET = "SELECT * FROM runs WHERE id = :id"
+LAST_OF = "SELECT * FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
+LIST = "SELECT * FROM runs WHERE :state = '' OR state = :state ORDER BY id DESC LIMIT :limit"
+TIMELINE = "SELECT * FROM ledger WHERE run_id = :id ORDER BY id"
+APPEND = """
+    INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data)
+    VALUES (:at, :kind, :run_id, :episode_id, :playbook, :rung, :target, :score, :who, :data)
+"""
+
+
+class SqlRuns:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def admit(self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime) -> bool:
+        self._db.run(KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at))
+        return bool(
+            self._db.run(
+                ADMIT,
+                id=run,
+                episode_id=episode.id,
+                playbook=playbook.name,
+                version=playbook.version,
+                at=micros(at),
+                deadline=micros(deadline),
+            )
+        )
+
+    def unmatched(self, episode: Episode, at: datetime) -> None:
+        refused = {"decision": DecisionKind.REFUSE, "reason": Reason.NO_PLAYBOOK, "seen": "no playbook matches these labels"}
+        self._db.run(
+            APPEND,
+            at=micros(at),
+            kind=LedgerKind.DECISION,
+            run_id="",
+            episode_id=episode.id,
+            playbook="",
+            rung=0,
+            target="",
+            score="",
+            who="",
+            data=dump(refused),
+        )
+
+    def playbook(self, version: str) -> PlaybookText:
+        row = self._db.one(PLAYBOOK, version=version)
+        return PlaybookText(row["name"], row["version"], row["source"])
+
+    def lease(self, owner: str, at: datetime, until: datetime, limit: int) -> Sequence[Run]:
+        rows = self._db.all(LEASE, owner=owner, at=micros(at), until=micros(until), limit=limit)
+        return [self._run_of(row) for row in rows]
+
+    def renew(self, owner: str, until: datetime) -> None:
+        self._db.run(RENEW, owner=owner, until=micros(until))
+
+    def release(self, run: Run, due_at: datetime) -> None:
+        self._db.run(RELEASE, id=run.id, fence=run.fence, due_at=micros(due_at))
+
+    def abandon_all(self, at: datetime) -> int:
+        return self._db.run(ABANDON, at=micros(at))
+
+    def next_due(self) -> datetime | None:
+        return moment_or_none(self._db.one(NEXT_DUE)["due_at"])
+
+    def move(self, run: Run, event: RunEvent, at: datetime, *rows: LedgerRow, reason: Reason = Reason.CLEAR) -> Run:
+        state = after(run.state, event)
+        ended = state in ENDED
+        climbs = event is RunEvent.CLIMB
+        moved = replace(
+            run,
+            state=state,
+            reason=reason,
+            rung=run.rung + climbs,
+            goes=0 if climbs else run.goes + (event is RunEvent.GO),
+            finished_at=at if ended else None,
+        )
+        self._write(moved)
+        self.append(run, *rows)
+        if ended:
+            for unlocked in self._db.all(UNLOCK, id=run.id):
+                self._db.run(WAKE_LOCKED, target=unlocked["target"], at=micros(at))
+        return moved
+
+    def append(self, run: Run, *rows: LedgerRow) -> None:
+        if rows and self._db.one(FENCE, id=run.id, fence=run.fence) is None:
+            raise Fenced(f"run {run.id} was taken over")
+        for row in rows:
+            score = row.data.get("score", "") if row.kind is LedgerKind.RESULT else ""
+            self._db.run(
+                APPEND,
+                at=micros(row.at),
+                kind=row.kind,
+                run_id=run.id,
+                episode_id=run.episode.id,
+                playbook=run.playbook,
+                rung=run.rung,
+                target=row.target or run.target,
+                score=score,
+                who=row.who,
+                data=dump(row.data),
+            )
+
+    def get(self, run: str) -> Run | None:
+        row = self._db.one(GET, id=run)
+        return None if row is None else self._run_of(row)
+
+    def last_of(self, episode: int) -> Run | None:
+        row = self._db.one(LAST_OF, episode=episode)
+        return None if row is None else self._run_of(row)
+
+    def list(self, limit: int, state: str = "") -> Sequence[Run]:
+        return [self._run_of(row) for row in self._db.all(LIST, limit=limit, state=state)]
+
+    def timeline(self, run: str) -> Sequence[LedgerRow]:
+        return [_row_of(row) for row in self._db.all(TIMELINE, id=run)]
+
+    def _write(self, run: Run) -> None:
+        written = self._db.run(
+            MOVE,
+            id=run.id,
+            fence=run.fence,
+            state=run.state,
+            reason=run.reason,
+            rung=run.rung,
+            goes=run.goes,
+            target=run.target,
+            finished_at=micros_or_none(run.finished_at),
+        )
+        if not written:
+            raise Fenced(f"run {run.id} was taken over")
+
+    def _run_of(self, row: Any) -> Run:
+        return Run(
+            id=row["id"],
+            episode=episode_of(self._db.one(EPISODE, id=row["episode_id"])),
+            playbook=row["playbook"],
+            playbook_version=row["playbook_version"],
+            state=RunState(row["state"]),
+            rung=row["rung"],
+            fence=row["fence"],
+            created_at=moment(row["created_at"]),
+            deadline=moment(row["deadline"]),
+            reason=Reason(row["reason"]),
+            target=row["target"],
+            goes=row["goes"],
+            finished_at=moment_or_none(row["finished_at"]),
+        )
+
+
+def _row_of(row: Any) -> LedgerRow:
+    return LedgerRow(
+        at=moment(row["at"]),
+        kind=LedgerKind(row["kind"]),
+        run=row["run_id"],
+        rung=row["rung"],
+        target=row["target"],
+        who=row["who"],
+        data=load(row["data"]),
+    )

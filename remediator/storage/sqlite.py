@@ -1,0 +1,196 @@
+"""The store on SQLite: one writing connection on one thread, which commits everything that waits in one transaction.
+
+One connection, because SQLite before 3.51.3 (and 3.50.7, 3.44.6) can corrupt a WAL when several write and checkpoint.
+`synchronous=FULL`, because an alert that was answered 2xx must survive a power cut; with grouped commits it costs little.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from remediator.core.snapshot import Policy
+from remediator.ports import Ledger, StoreUnavailable
+from remediator.storage.database import SqliteDatabase
+from remediator.storage.ledger import SqlLedger
+
+T = TypeVar("T")
+Waiting = asyncio.Future[Any]
+Work = Callable[[Ledger], Any]
+
+BACKLOG_BYTES_MAX = 256 * 1024 * 1024
+"""Bodies that wait for a commit. Beyond it the webhook answers 503 and Alertmanager tries again."""
+
+
+class StoreInUse(Exception):
+    """Another process has this database open."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection as the store needs it. Transactions are begun and ended explicitly."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+class SqliteStore:
+    """Implements `ports.Store`. Holds an exclusive lock on `<path>.lock` for as long as it is open."""
+
+    def __init__(self, path: Path, policy: Callable[[], Policy], confirm_after: timedelta) -> None:
+        self._path = path
+        self._policy = policy
+        self._confirm_after = confirm_after
+        self._lock = _lock(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection | None = None
+        self._ledger: SqlLedger | None = None
+        self._bodies: list[tuple[bytes, datetime, Waiting]] = []
+        self._works: list[tuple[Work, Waiting]] = []
+        self._backlog_bytes = 0
+        self._committing = False
+        self.is_up = True
+
+    async def put(self, body: bytes, received_at: datetime) -> None:
+        if self._backlog_bytes + len(body) > BACKLOG_BYTES_MAX:
+            raise StoreUnavailable("too many messages wait to be written")
+        done: Waiting = asyncio.get_running_loop().create_future()
+        self._bodies.append((body, received_at, done))
+        self._backlog_bytes += len(body)
+        self._commit_soon()
+        await done
+
+    async def run(self, work: Callable[[Ledger], T]) -> T:
+        done: Waiting = asyncio.get_running_loop().create_future()
+        self._works.append((work, done))
+        self._commit_soon()
+        result: T = await done
+        return result
+
+    async def close(self) -> None:
+        """Wait for what is being committed, and let go of the file."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+        os.close(self._lock)
+
+    # --- the loop's side: hand over everything that waits, as soon as the thread is free ---
+
+    def _commit_soon(self) -> None:
+        if self._committing:
+            return
+        self._committing = True
+        bodies, self._bodies = self._bodies, []
+        works, self._works = self._works, []
+        self._backlog_bytes = 0
+        loop = asyncio.get_running_loop()
+        committed = loop.run_in_executor(self._thread, self._commit, bodies, works)
+        committed.add_done_callback(partial(self._settle, [done for *_, done in bodies], [done for _, done in works]))
+
+    def _settle(self, puts: list[Waiting], runs: list[Waiting], committed: Waiting) -> None:
+        self._committing = False
+        put_error, outcomes = committed.result()
+        for done in puts:
+            _resolve(done, put_error)
+        for done, outcome in zip(runs, outcomes, strict=True):
+            _resolve(done, outcome)
+        if self._bodies or self._works:
+            self._commit_soon()
+
+    # --- the thread's side ---
+
+    def _commit(
+        self, bodies: list[tuple[bytes, datetime, Waiting]], works: list[tuple[Work, Waiting]]
+    ) -> tuple[Any, list[Any]]:
+        """One transaction for everything; if any of it fails, each by itself, so that one cannot spoil another's."""
+        messages = [(body, at) for body, at, _ in bodies]
+        try:
+            return None, self._transact(lambda ledger: self._all(ledger, messages, works))
+        except Exception:  # noqa: BLE001 - what failed is found out below, each work by itself
+            put_error = self._alone(lambda ledger: ledger.inbox.put(messages)) if messages else None
+            return put_error, [self._alone(work) for work, _ in works]
+
+    @staticmethod
+    def _all(ledger: SqlLedger, messages: list[tuple[bytes, datetime]], works: list[tuple[Work, Waiting]]) -> list[Any]:
+        if messages:
+            ledger.inbox.put(messages)
+        return [work(ledger) for work, _ in works]
+
+    def _alone(self, work: Callable[[SqlLedger], Any]) -> Any:
+        """The result, or the exception as a value."""
+        try:
+            return self._transact(work)
+        except Exception as error:  # noqa: BLE001 - it is handed to whoever waits for it
+            return error
+
+    def _transact(self, work: Callable[[SqlLedger], T]) -> T:
+        try:
+            connection, ledger = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._disconnect()
+            self.is_up = False
+            raise StoreUnavailable(f"the database cannot be written: {error}") from error
+        try:
+            result = work(ledger)
+            connection.execute("COMMIT")
+        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            # IntegrityError is the caller's business: a unique key has kept a promise.
+            connection_is_sound = isinstance(error, sqlite3.IntegrityError)
+            _roll_back(connection)
+            if connection_is_sound:
+                raise
+            self._disconnect()
+            self.is_up = False
+            raise StoreUnavailable(f"the database cannot be written: {error}") from error
+        except BaseException:
+            _roll_back(connection)
+            raise
+        self.is_up = True
+        return result
+
+    def _connected(self) -> tuple[sqlite3.Connection, SqlLedger]:
+        if self._connection is None or self._ledger is None:
+            self._connection = connect(self._path)
+            self._ledger = SqlLedger(SqliteDatabase(self._connection), self._policy, self._confirm_after)
+        return self._connection, self._ledger
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._ledger = None
+
+
+def _lock(path: Path) -> int:
+    """Take the lock that says that this process is the only one. Raises StoreInUse."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StoreInUse(
+            f"{path} is in use by another remediator; stop it, or give this one its own REMEDIATOR_STORE"
+        ) from error
+    return lock
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _resolve(done: Waiting, outcome: Any) -> None:
+    if done.cancelled():
+        return
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)

@@ -1,0 +1,165 @@
+"""Due work: expand the inbox, lease and advance the runs that are due, keep the leases; recover first, drain last."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from remediator.core.playbook import PlaybookIndex
+from remediator.core.run import Run
+from remediator.ingress.expand import Expanded, expand
+from remediator.ports import Clock, Fenced, Ledger, Store, StoreUnavailable
+from remediator.remediate import Remediator
+from remediator.telemetry import Telemetry, about
+
+IDLE_SECONDS = 5.0
+STORE_RETRY_SECONDS = 1.0
+BREAKDOWN_RETRY = timedelta(seconds=30)
+YIELD_TO_INTAKE = 2.0
+"""After a full batch the worker sleeps this many times what the batch took: accepting alerts comes before expanding them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Who leases, for how long, and how many runs are advanced at the same time."""
+
+    owner: str
+    lease: timedelta
+    runs_max: int
+
+
+class Worker:
+    """`run` works until `stop` is called, then gives what it has begun the time to finish."""
+
+    def __init__(
+        self,
+        store: Store,
+        remediator: Remediator,
+        playbooks: Callable[[], PlaybookIndex],
+        new_id: Callable[[datetime], str],
+        clock: Clock,
+        pace: Pace,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._remediator = remediator
+        self._playbooks = playbooks
+        self._new_id = new_id
+        self._clock = clock
+        self._pace = pace
+        self._tell = telemetry
+        self._advancing: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """There may be something to do: a message came in, a run ended, somebody resumed."""
+        self._woken.set()
+
+    async def recover(self) -> None:
+        """Take up what a former process left: as the only user of the store, void every lease."""
+        now = self._clock.now()
+        left = await self._store.run(lambda ledger: ledger.runs.abandon_all(now))
+        if left:
+            self._tell.log.info("worker.recovered", runs=left)
+
+    async def run(self) -> None:
+        """Work until stopped. A store that cannot be written is asked again until it can."""
+        heartbeat = asyncio.create_task(self._keep_leases())
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                try:
+                    pause = await self._turn()
+                except StoreUnavailable as error:
+                    self._tell.log.error("store.unavailable", error=str(error))
+                    pause = STORE_RETRY_SECONDS
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._woken.wait()
+        finally:
+            heartbeat.cancel()
+
+    async def stop(self, grace: timedelta) -> None:
+        """Begin nothing new; wait up to `grace` for what is under way. What is left is picked up at the next start."""
+        self._stopping = True
+        self.wake()
+        if self._advancing:
+            _, pending = await asyncio.wait(self._advancing, timeout=grace.total_seconds())
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _turn(self) -> float:
+        """One batch of the inbox and every run that is due, in one transaction; how long to rest, in seconds."""
+        free = self._pace.runs_max - len(self._advancing)
+        began_at = asyncio.get_running_loop().time()
+
+        def work(ledger: Ledger) -> tuple[Expanded, list[Run], datetime | None]:
+            now = self._clock.now()
+            expanded = expand(ledger, self._playbooks(), self._new_id, now)
+            leased = ledger.runs.lease(self._pace.owner, now, now + self._pace.lease, free) if free else ()
+            return expanded, list(leased), ledger.runs.next_due()
+
+        expanded, leased, next_due = await self._store.run(work)
+        self._told(expanded)
+        for run in leased:
+            task = asyncio.create_task(self._advance(run), name=f"run {run.id}")
+            self._advancing.add(task)
+            task.add_done_callback(self._advancing.discard)
+        if expanded.messages:
+            took = asyncio.get_running_loop().time() - began_at
+            await asyncio.sleep(took * YIELD_TO_INTAKE if expanded.alerts > 1 else 0)
+            return 0.0
+        if next_due is None or free == len(leased):
+            return IDLE_SECONDS
+        return min(max((next_due - self._clock.now()).total_seconds(), 0.0), IDLE_SECONDS)
+
+    async def _advance(self, run: Run) -> None:
+        """Advance one leased run and give it back. Whatever goes wrong stays with this run."""
+        try:
+            due_at = await self._remediator.advance(run)
+        except Fenced as error:
+            self._tell.log.warning("run.fenced", **about(run), error=str(error))
+            return
+        except StoreUnavailable as error:
+            self._tell.log.error("store.unavailable", **about(run), error=str(error))
+            due_at = self._clock.now() + timedelta(seconds=STORE_RETRY_SECONDS)
+        except Exception as error:
+            self._tell.log.error("run.broke_down", **about(run), error=repr(error), exc_info=True)
+            due_at = await self._after_breakdown(run)
+        if due_at is not None:
+            await self._give_back(run, due_at)
+        self.wake()
+
+    async def _after_breakdown(self, run: Run) -> datetime | None:
+        """Try again in a while, and past the deadline leave it to people."""
+        now = self._clock.now()
+        if now < run.deadline:
+            return now + BREAKDOWN_RETRY
+        with suppress(StoreUnavailable, Fenced):
+            await self._remediator.abandon(run)
+            return None
+        return now + BREAKDOWN_RETRY
+
+    async def _give_back(self, run: Run, due_at: datetime) -> None:
+        while True:
+            try:
+                return await self._store.run(lambda ledger: ledger.runs.release(run, due_at))
+            except StoreUnavailable:
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _keep_leases(self) -> None:
+        """A heartbeat for all leases of this process at once, three times in a lease."""
+        while True:
+            await asyncio.sleep(self._pace.lease.total_seconds() / 3)
+            with suppress(StoreUnavailable):
+                until = self._clock.now() + self._pace.lease
+                await self._store.run(lambda ledger, until=until: ledger.runs.renew(self._pace.owner, until))  # type: ignore[misc]
+
+    def _told(self, expanded: Expanded) -> None:
+        if expanded.unmatched:
+            self._tell.unmatched(expanded.unmatched)
+        for playbook, acted, seconds in expanded.recoveries:
+            self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)

@@ -1,0 +1,120 @@
+"""The platforms and data services of this installation, asked as one. Reads only, unless actuators were built."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from remediator.core.alert import Episode
+from remediator.core.guards.target import allows
+from remediator.core.snapshot import Found, Lookup, Unknown
+from remediator.core.step import Check, Diagnosis, Exec, Step
+from remediator.core.target import Selection, Workload
+from remediator.core.template import Unbound
+from remediator.ports import (
+    Actuator,
+    AlertSource,
+    Evidence,
+    Executor,
+    Observation,
+    PermanentError,
+    Platform,
+    PortError,
+    Probe,
+    Reading,
+    TransientError,
+)
+
+READ_SECONDS = 20.0
+EVIDENCE_CHARACTERS_MAX = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """`platforms` read, by name; `actuators` and `executors` write, by the same names, and are empty where nothing may act
+    (promise S7).
+    """
+
+    platforms: Mapping[str, Platform]
+    actuators: Mapping[str, Actuator] = field(default_factory=dict)
+    executors: Mapping[str, Executor] = field(default_factory=dict)
+    alerts: AlertSource | None = None
+
+    async def find(self, selection: Selection | Unbound) -> Lookup:
+        """Ask every platform. One that cannot be asked makes the answer Unknown: it might have had the target, too."""
+        if isinstance(selection, Unbound):
+            return selection
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                answers = await asyncio.gather(*(platform.find(selection) for platform in self.platforms.values()))
+        except TimeoutError:
+            return Unknown(f"the platforms did not say within {READ_SECONDS:g} s what {selection} is")
+        except PortError as error:
+            return Unknown(f"cannot look up {selection}: {error}")
+        return Found(tuple(workload for answer in answers for workload in answer))
+
+    def platform_of(self, step: Step | Diagnosis | Check, workload: Workload) -> Platform:
+        """Whoever carries the step out: its data service, or the platform that owns the target. Raises PermanentError."""
+        name = step.service or workload.platform
+        try:
+            return self.platforms[name]
+        except KeyError:
+            raise PermanentError(f"{step.name} needs {name}, which is not configured") from None
+
+    def actuator_of(self, step: Step, workload: Workload) -> Actuator:
+        """The writing side of the same. Raises PermanentError where none was built."""
+        try:
+            return self.actuators[step.service or workload.platform]
+        except KeyError:
+            raise PermanentError(f"remediator was started without the right to carry out {step.name}") from None
+
+    async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
+        """One piece of evidence, bounded. What could not be gathered is said in its text: evidence never stops a run."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                evidence = await self._diagnose(diagnosis, workload)
+        except TimeoutError:
+            evidence = Evidence(diagnosis.name, f"no answer within {READ_SECONDS:g} s")
+        except PortError as error:
+            evidence = Evidence(diagnosis.name, f"could not be gathered: {error}")
+        return replace(evidence, text=evidence.text[-EVIDENCE_CHARACTERS_MAX:])
+
+    async def _diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
+        """`exec` is a write call at the engine, whatever the command does: it needs the writing side and an opt-in."""
+        platform = self.platform_of(diagnosis, workload)
+        if isinstance(diagnosis, Exec):
+            executor = self.executors.get(workload.platform)
+            if executor is None or not allows(workload, diagnosis):
+                return Evidence(
+                    diagnosis.name, f"not run (it needs mode auto and an opt-in): {platform.describe(diagnosis, workload)}"
+                )
+            return await executor.diagnose_exec(diagnosis, workload)
+        return await platform.diagnose(diagnosis, workload)
+
+    async def check(self, check: Check, workload: Workload, episode: Episode) -> Reading:
+        """One look. What cannot be asked is UNKNOWN."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                if check.service == "alert":
+                    return await self._alert_resolved(episode)
+                return await self.platform_of(check, workload).check(check, workload)
+        except TimeoutError:
+            return Reading(Probe.UNKNOWN, f"{check.name}: no answer within {READ_SECONDS:g} s")
+        except PortError as error:
+            return Reading(Probe.UNKNOWN, f"{check.name}: {error}")
+
+    async def _alert_resolved(self, episode: Episode) -> Reading:
+        """The webhook may tell of the resolve only minutes later (`group_interval`); Alertmanager's API knows at once."""
+        if not episode.is_open:
+            return Reading(Probe.HOLDS, f"the alert is {episode.state}")
+        if self.alerts is None:
+            return Reading(Probe.FAILS, "the alert has not resolved yet")
+        firing = await self.alerts.is_firing(episode.labels)
+        return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")
+
+    async def observe(self, step: Step, workload: Workload, mark: Mapping[str, object]) -> Observation | None:
+        """Whether the step happened, or None while that cannot be asked."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self.platform_of(step, workload).observe(step, workload, mark)
+        except (TimeoutError, TransientError):
+            return None
