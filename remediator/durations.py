@@ -18,11 +18,14 @@ def parse_duration(value: Any) -> timedelta:
     """Parse Prometheus's notation. Raises ValueError with what to write instead."""
     if isinstance(value, timedelta):
         return value
-    if value in (0, "0"):
+    if value in (0, "0") and value is not False:
         return timedelta()
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError(f"{value!r} is not a duration; write one as 30s, 10m or 1h30m")
-    return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(value)))
+    try:
+        return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(value)))
+    except OverflowError as error:
+        raise ValueError(f"{value[:40]!r} is longer than any duration can be") from error
 
 
 def parse_rate(value: Any) -> RateLimit:

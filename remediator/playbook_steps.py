@@ -49,12 +49,12 @@ def name_template(text: str) -> str:
     return text
 
 
-_PROMQL_TOKEN = re.compile(r"""(?P<pattern>[=!]~\s*)?"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\#[^\n]*""")
+_PROMQL_TOKEN = re.compile(r"""(?:[=!]~\s*)?"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\#[^\n]*""")
 
 
 def promql_template(text: str) -> str:
     """Labels are quoted for a double-quoted PromQL string. Anywhere else, and in a pattern, their value would be code."""
-    outside = _PROMQL_TOKEN.sub(lambda found: "" if found[0][0] == '"' and not found["pattern"] else found[0], text)
+    outside = _PROMQL_TOKEN.sub(lambda found: "" if found[0].startswith('"') else found[0], text)
     if "$label" in outside or "$label" in PLACEHOLDER.sub("", text):
         raise ValueError('takes $labels.x only inside a double-quoted value that is no pattern: service="$labels.service"')
     return text

@@ -157,9 +157,9 @@ class PlaybookIndex:
         self._others: list[Playbook] = []
         self._rank = {playbook.name: rank for rank, playbook in enumerate(ordered)}
         for playbook in ordered:
-            if alertname := _alertname(playbook):
+            for alertname in (names := _alertnames(playbook)):
                 self._by_alertname.setdefault(alertname, []).append(playbook)
-            else:
+            if not names:
                 self._others.append(playbook)
 
     def find(self, labels: Mapping[str, str]) -> Playbook | None:
@@ -172,8 +172,17 @@ class PlaybookIndex:
         return min(found, key=lambda playbook: self._rank[playbook.name]) if found else None
 
 
-def _alertname(playbook: Playbook) -> str:
-    return next((m.value for m in playbook.matchers if m.label == "alertname" and m.op is MatchOp.EQUAL), "")
+_PLAIN_NAMES = re.compile(r"[A-Za-z0-9_]+(?:\|[A-Za-z0-9_]+)*")
+
+
+def _alertnames(playbook: Playbook) -> frozenset[str]:
+    """The names that the playbook's alerts can have, where `=` or a plain `=~ "A|B"` says so; empty for any name."""
+    for matcher in playbook.matchers:
+        if matcher.label == "alertname" and matcher.op is MatchOp.EQUAL and matcher.value:
+            return frozenset({matcher.value})
+        if matcher.label == "alertname" and matcher.op is MatchOp.REGEX and _PLAIN_NAMES.fullmatch(matcher.value):
+            return frozenset(matcher.value.split("|"))
+    return frozenset()
 
 
 def brief(duration: timedelta) -> str:

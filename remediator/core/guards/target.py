@@ -40,5 +40,9 @@ def _fits(workload: Workload, candidate: Candidate, snapshot: Snapshot) -> Verdi
 
 
 def allows(workload: Workload, step: Step) -> bool:
-    """Opted in by name, or by `*` for whatever is not destructive."""
-    return step.name in workload.allow or ("*" in workload.allow and step.risk is not Risk.DESTRUCTIVE)
+    """Opted in by name, or by `*` for whatever the target's own platform does and is not destructive.
+
+    `*` on a container says nothing about the database that the container uses: steps of data services are named.
+    """
+    covered = step.service in ("", workload.platform)
+    return step.name in workload.allow or ("*" in workload.allow and covered and step.risk is not Risk.DESTRUCTIVE)
