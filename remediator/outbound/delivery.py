@@ -51,7 +51,8 @@ class Delivery:
         """The attempt is written first, so that after a crash in the middle it is known as a possible delivery."""
         announcer = self._announcers.get(message.channel)
         if announcer is None:
-            return await self._store.run(lambda ledger: ledger.outbox.dropped(message, "not configured"))
+            await self._store.run(lambda ledger: ledger.outbox.dropped(message, "not configured"))
+            return
         low, high = BACKOFF_SECONDS
         delay = min(high, low * 2.0 ** min(message.attempts, 16)) * self._jitter(0.8, 1.2)
         next_at = self._clock.now() + timedelta(seconds=delay + DELIVERY_SECONDS_MAX)
@@ -64,15 +65,18 @@ class Delivery:
             if attempt.attempts < ATTEMPTS_MAX:
                 retry_at = self._clock.now() + timedelta(seconds=_retry_after(error) or delay)
                 await self._store.run(lambda ledger: ledger.outbox.retry(message, retry_at))
-                return self._told(attempt, "retried", str(error) or "no answer in time")
-            await self._store.run(lambda ledger: ledger.outbox.dropped(message, str(error)))
-            return self._told(attempt, "failed", str(error) or "no answer in time")
+                self._told(attempt, "retried", str(error) or "no answer in time")
+                return
+            await self._drop(attempt, str(error) or "no answer in time")
         except PermanentError as error:
-            why = str(error)
-            await self._store.run(lambda ledger: ledger.outbox.dropped(message, why))
-            return self._told(attempt, "failed", why)
-        await self._store.run(lambda ledger: ledger.outbox.delivered(message, receipt))
-        self._told(attempt, "delivered", "")
+            await self._drop(attempt, str(error))
+        else:
+            await self._store.run(lambda ledger: ledger.outbox.delivered(message, receipt))
+            self._told(attempt, "delivered", "")
+
+    async def _drop(self, message: Message, why: str) -> None:
+        await self._store.run(lambda ledger: ledger.outbox.dropped(message, why))
+        self._told(message, "failed", why)
 
     def _told(self, message: Message, outcome: str, why: str) -> None:
         match message.channel:

@@ -1,0 +1,28 @@
+"""Platforms: where workloads live. `docker` and `command` are the reading sides; the writing sides are built only to act.
+
+Every platform keeps the contract of `tests/contracts/test_platforms.py`. Nothing here is imported before it is needed.
+What they share stands below: text that is safe to show, and what `*` means in `remediator.io/allow`.
+"""
+
+import re
+
+from remediator.core.step import STEPS, Risk
+
+TEXT_MAX = 16 * 1024
+"""Characters of evidence kept: enough for a person, small enough for a ledger row and a chat message's attachment."""
+
+# CSI and OSC sequences, then every other control character but tab and newline, and the marks that reorder text.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def readable(raw: bytes | str, at_most: int = TEXT_MAX) -> str:
+    """Text of a workload made safe to show: valid, without control characters, and only the last `at_most` characters."""
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+    text = _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n"))).rstrip()
+    return text if len(text) <= at_most else f"[{len(text) - at_most} characters before this left out]\n{text[-at_most:]}"
+
+
+def expanded(allow: frozenset[str]) -> frozenset[str]:
+    """`*` spelled out: the name of every step that is not destructive, beside the `*` itself."""
+    return allow | {step.name for step in STEPS if step.risk is not Risk.DESTRUCTIVE} if "*" in allow else allow

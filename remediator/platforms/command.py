@@ -1,0 +1,287 @@
+"""Commands, for what no engine runs: a configured argument list for each step (systemd, supervisord, Nomad). Never a shell.
+
+Nothing of an alert reaches an argument list: labels choose among configured names. A command that outlives its deadline
+is killed with its process group, and what it has done by then is unknown.
+"""
+
+import asyncio
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from signal import SIGKILL
+from typing import assert_never
+
+from remediator.core.step import (
+    AlertResolved,
+    Check,
+    Diagnosis,
+    Events,
+    Exec,
+    Healthy,
+    Http,
+    Inspect,
+    Logs,
+    PostgresLongQueries,
+    PostgresSessions,
+    PostgresSessionsBelow,
+    PromQL,
+    Prune,
+    RedisFlush,
+    RedisInfo,
+    RedisMemoryBelow,
+    RedisPing,
+    Restart,
+    Rollback,
+    RolloutAge,
+    Start,
+    Stats,
+    Step,
+    Stop,
+    Tcp,
+    TerminateIdle,
+)
+from remediator.core.target import Health, Instance, Selection, Workload
+from remediator.platforms import TEXT_MAX, expanded, readable
+from remediator.ports import (
+    Evidence,
+    Facts,
+    Happened,
+    Observation,
+    OutcomeUnknown,
+    PermanentError,
+    Probe,
+    Reading,
+    TransientError,
+)
+from remediator.settings import CommandTarget
+
+FIELDS = frozenset({"name", "service"})
+STEPS = ("restart", "start", "stop", "rollback")
+OUTPUT_BYTES_MAX = 4 * TEXT_MAX
+LAST_OUTPUT_SECONDS = 0.5
+"""How long to listen on after the end of a command: a daemon that it started may hold its output open for ever."""
+
+
+class CommandPlatform:
+    """Runs the `status`, `logs` and `identity` of targets, which are trusted to change nothing."""
+
+    name = "command"
+
+    def __init__(self, targets: Mapping[str, CommandTarget]) -> None:
+        self._targets = targets
+
+    async def find(self, selection: Selection) -> Sequence[Workload]:
+        """By `name` and `service`, which is the name where none is configured."""
+        fields = selection.fields
+        if not fields or not FIELDS.issuperset(fields):
+            return ()
+        return [
+            await self._workload(name, target)
+            for name, target in self._targets.items()
+            if fields.get("name", name) == name
+            and fields.get("service", service_name(name, target)) == service_name(name, target)
+        ]
+
+    async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
+        """`logs` and `inspect` (which is `status`); what there is no command for says so."""
+        target = self._target(workload)
+        match diagnosis:
+            case Logs(tail, grep) if target.logs:
+                lines = (await _asked(target.logs, target.timeout)).output.splitlines()
+                kept = [line for line in lines[-tail:] if grep.casefold() in line.casefold()]
+                return Evidence(diagnosis.name, readable("\n".join(kept)), {"logs.lines": float(len(kept))})
+            case Inspect():
+                ended = await _asked(target.status, target.timeout)
+                text = readable(f"{shlex.join(target.status)}: exit status {ended.status}\n{ended.output}")
+                return Evidence(diagnosis.name, text, {"inspect.exit_code": float(ended.status)})
+            case Logs() | Stats() | Events() | RolloutAge() | Exec():
+                return Evidence(diagnosis.name, f"no command for {diagnosis.name} is configured for {workload.name}")
+            case RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
+                raise _unsupported(diagnosis)
+            case _:
+                assert_never(diagnosis)
+
+    async def check(self, check: Check, workload: Workload) -> Reading:
+        match check:
+            case Healthy():
+                return await self._healthy(workload)
+            case (
+                Http() | PromQL() | Tcp() | AlertResolved() | RedisPing() | RedisMemoryBelow() | PostgresSessionsBelow()
+            ):  # fmt: skip
+                return Reading(Probe.UNKNOWN, str(_unsupported(check)))
+            case _:
+                assert_never(check)
+
+    def describe(self, step: Step | Diagnosis, workload: Workload) -> str:
+        """The configured command. Raises PermanentError where there is none."""
+        target = self._target(workload)
+        match step:
+            case Logs() if target.logs:
+                return shlex.join(target.logs)
+            case Inspect():
+                return shlex.join(target.status)
+            case _:
+                return shlex.join(argv_of(step, workload.name, target))
+
+    async def mark(self, step: Step, workload: Workload) -> Facts:
+        """`identity`: what the configured command prints now; nothing where none is configured."""
+        target = self._target(workload)
+        argv_of(step, workload.name, target)
+        return {"identity": await _identity(target)} if target.identity else {}
+
+    async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
+        """By the identity: the same as before, or another one and the target in the state that the step leads to."""
+        target = self._target(workload)
+        argv_of(step, workload.name, target)
+        if not target.identity or "identity" not in mark:
+            return Observation(Happened.UNKNOWN, f"no identity is configured for {workload.name}, which would tell")
+        was, now = mark["identity"], await _identity(target)
+        if was == now:
+            return Observation(Happened.NO, f"{workload.name} is still {now!r}")
+        runs = (await _asked(target.status, target.timeout)).status == 0
+        seen = f"{workload.name} was {was!r}, is {now!r}, and {'runs' if runs else 'does not run'}"
+        return Observation(Happened.YES if runs is not isinstance(step, Stop) else Happened.UNKNOWN, seen)
+
+    async def _workload(self, name: str, target: CommandTarget) -> Workload:
+        ended = await _asked(target.status, target.timeout)
+        instance = Instance(name, name, Health.HEALTHY if ended.status == 0 else Health.UNHEALTHY)
+        configured = frozenset(step for step in STEPS if getattr(target, step))
+        allow = expanded(target.allow) & configured
+        return Workload(self.name, "command", name, service_name(name, target), allow, (instance,))
+
+    async def _healthy(self, workload: Workload) -> Reading:
+        try:
+            target = self._target(workload)
+            ended = await _asked(target.status, target.timeout)
+        except (TransientError, PermanentError) as error:
+            return Reading(Probe.UNKNOWN, str(error))
+        probe = Probe.HOLDS if ended.status == 0 else Probe.FAILS
+        return Reading(probe, f"{shlex.join(target.status)}: exit status {ended.status}: {readable(ended.output, 500)}")
+
+    def _target(self, workload: Workload) -> CommandTarget:
+        return target_of(workload, self._targets)
+
+
+class CommandActuator:
+    """Runs the configured command of a step, once."""
+
+    def __init__(self, targets: Mapping[str, CommandTarget]) -> None:
+        self._targets = targets
+
+    async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
+        """A command that does not exist was never sent, but will not exist next time either: PermanentError, like exit 1."""
+        target = target_of(workload, self._targets)
+        argv = argv_of(step, workload.name, target)
+        try:
+            ended = await _run(argv, target.timeout)
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"{shlex.join(argv)} was killed after {target.timeout.total_seconds():g}s") from error
+        if ended.status != 0:
+            raise PermanentError(f"{shlex.join(argv)} exited with {ended.status}: {readable(ended.output, 500)}")
+        return f"{shlex.join(argv)} exited with 0"
+
+    async def diagnose_exec(self, diagnosis: Exec, workload: Workload) -> Evidence:
+        """There is nothing to run commands in: what may run here is configured."""
+        return Evidence(diagnosis.name, f"no command for {diagnosis.name} is configured for {workload.name}")
+
+
+def service_name(name: str, target: CommandTarget) -> str:
+    return target.service or name
+
+
+def target_of(workload: Workload, targets: Mapping[str, CommandTarget]) -> CommandTarget:
+    try:
+        return targets[workload.name]
+    except KeyError:
+        raise PermanentError(f"{workload.name} is no configured command target") from None
+
+
+def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[str, ...]:
+    """The command of a step. Raises PermanentError if the platform has none, or none is configured."""
+    match step:
+        case Restart() | Start() | Stop() | Rollback():
+            argv: tuple[str, ...] = getattr(target, step.name)
+        case Exec() | Prune() | TerminateIdle() | RedisFlush():
+            raise _unsupported(step)
+        case Logs() | Stats() | Inspect() | Events() | RolloutAge():
+            argv = ()
+        case RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
+            raise _unsupported(step)
+        case _:
+            assert_never(step)
+    if not argv:
+        raise PermanentError(f"no command for {step.name} is configured for {name}")
+    return argv
+
+
+def _unsupported(step: Step | Diagnosis | Check) -> PermanentError:
+    return PermanentError(f"command targets do not offer {step.name}")
+
+
+# --- Running a command --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Exit status (negative: the signal), and the end of both outputs."""
+
+    status: int
+    output: str
+
+
+async def _asked(argv: Sequence[str], deadline: timedelta) -> Ended:
+    """Run a command that only reads. Raises TransientError when it does not end in time, PermanentError if there is none."""
+    try:
+        return await _run(argv, deadline)
+    except TimeoutError as error:
+        raise TransientError(f"{shlex.join(argv)} did not end within {deadline.total_seconds():g}s") from error
+
+
+async def _identity(target: CommandTarget) -> str:
+    """With the exit status: `pidof` of what does not run prints nothing and exits with 1."""
+    ended = await _asked(target.identity, target.timeout)
+    return f"{readable(ended.output, 500)} (exit status {ended.status})"
+
+
+async def _run(argv: Sequence[str], deadline: timedelta) -> Ended:
+    """Run to its end, or kill its process group at the deadline or when cancelled. Raises TimeoutError, PermanentError."""
+    reading, writing = os.pipe()
+    kept = bytearray()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=writing, start_new_session=True
+        )
+    except OSError as error:
+        os.close(reading)
+        raise PermanentError(f"{shlex.join(argv)} cannot be run: {error}") from error
+    finally:
+        os.close(writing)
+    listener = asyncio.create_task(_listen(reading, kept))
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            status = await process.wait()
+        await asyncio.wait([listener], timeout=LAST_OUTPUT_SECONDS)
+        return Ended(status, kept.decode(errors="replace"))
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, SIGKILL)
+            await process.wait()
+        listener.cancel()
+        await asyncio.wait([listener])
+
+
+async def _listen(descriptor: int, kept: bytearray) -> None:
+    """Keep the last OUTPUT_BYTES_MAX. The pipe is our own: with asyncio's, a process has ended only when all closed theirs."""
+    stream = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0))
+    try:
+        while data := await stream.read(65536):
+            kept += data
+            del kept[:-OUTPUT_BYTES_MAX]
+    finally:
+        transport.close()
