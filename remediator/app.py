@@ -213,6 +213,7 @@ async def running(
         worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry)
         _say_what_is_off(settings, policy, auth, log)
         metrics.mode_is(policy.mode)
+        metrics.watchdog_seen_at.set(clock.now().timestamp())  # as if seen now: its absence counts from the start
         await worker.recover()
         for each in (
             worker,

@@ -62,6 +62,7 @@ class Metrics:
         self.escalations = counter("escalations_total", "Escalations to people.", "severity", "outcome")
         self.annotations = counter("annotations_total", "Deliveries to Grafana.", "outcome")
         self.notifications = counter("notifications_total", "Deliveries of messages to people.", "outcome")
+        self.watchdog_seen_at = gauge("watchdog_last_seen_timestamp_seconds", "When an alert called Watchdog was last heard.")
         self.store_up = gauge("store_up", "1 while the store can be written.")
         self.paused = gauge("paused", "1 while remediator is paused.")
         self.build_info = gauge("build_info", "1, with the version.", "version")

@@ -161,5 +161,7 @@ class Worker:
     def _told(self, expanded: Expanded) -> None:
         if expanded.unmatched:
             self._tell.unmatched(expanded.unmatched)
+        if expanded.watchdog_at:
+            self._tell.metrics.watchdog_seen_at.set(expanded.watchdog_at.timestamp())
         for playbook, acted, seconds in expanded.recoveries:
             self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from remediator.core.alert import Alert, Episode, Heard
+from remediator.core.alert import Alert, AlertStatus, Episode, Heard
 from remediator.core.playbook import PlaybookIndex
 from remediator.ingress.payload import parse
 from remediator.ports import Inbound, Ledger, PlaybookText
@@ -12,6 +12,8 @@ from remediator.ports import Inbound, Ledger, PlaybookText
 ALERTS_MAX = 128
 """Alerts in one transaction: some 5 ms, so that a commit of the intake never waits long behind it."""
 MESSAGES_MAX = 32
+WATCHDOG = "Watchdog"
+"""The customary name of the alert that always fires. It is no incident: only its absence is."""
 
 
 @dataclass(slots=True)
@@ -21,6 +23,8 @@ class Expanded:
     messages: int = 0
     alerts: int = 0
     unmatched: int = 0
+    watchdog_at: datetime | None = None
+    """When the always firing alert was last heard, if it was."""
     recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
     """Playbook, whether remediator acted, seconds from opening to resolve."""
 
@@ -42,6 +46,9 @@ def expand(ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime]
 
 
 def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
+    if alert.labels.get("alertname") == WATCHDOG:
+        done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
+        return
     heard, episode = ledger.episodes.hear(alert, at)
     if episode is None:
         return
