@@ -1,0 +1,66 @@
+"""What the documentation shows is true: its examples are loaded by the code that it documents."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from remediator.cli.main import parser
+from remediator.core.playbook import brief
+from remediator.playbook_files import parse_playbook
+from remediator.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_first_playbook_of_the_readme_loads():
+    text = next(block for block in blocks(README, "yaml") if block.startswith("name:"))
+    assert parse_playbook(text, "worker-stuck.yaml").name == "worker-stuck"
+
+
+def test_the_alertmanager_configuration_of_the_readme_is_one(tmp_path):
+    text = next(block for block in blocks(README, "yaml") if block.startswith("route:"))
+    assert yaml.safe_load(text)["receivers"]
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        pytest.skip("amtool is not installed")
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(text)
+    checked = subprocess.run([amtool, "check-config", str(path)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_setting_is_documented_with_its_default():
+    for name, setting in Settings.model_fields.items():
+        assert f"`{name}`" in CONFIGURATION, name
+        row = next(line for line in CONFIGURATION.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        if setting.default is None or setting.is_required() or setting.default_factory or setting.default == "":
+            continue
+        default = setting.default
+        words = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        assert f"`{brief(default) if hasattr(default, 'total_seconds') else words}`" in row, name
+
+
+def test_the_configuration_example_is_valid():
+    Settings.model_validate(yaml.safe_load(blocks(CONFIGURATION, "yaml")[0]))
+
+
+def test_every_command_that_the_readme_types_exists():
+    known = parser().format_help()
+    for command in set(re.findall(r"remediator (?!serves)([a-z]+)(?= |$|`)", "\n".join(blocks(README, "console")))):
+        assert command in known, command
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page):
+    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
