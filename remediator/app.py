@@ -39,6 +39,9 @@ from remediator.yaml_lines import FileProblem
 ENGINE_TIMEOUT = timedelta(seconds=15)
 HTTP_SECONDS = 10
 KEEPALIVE_SECONDS = 75.0
+"""A connection without a whole request, half-sent headers included, is closed after this (aiohttp 3.14)."""
+LINGER_SECONDS = 2.0
+"""After an answer to a body that was not read to its end, so that the sender can read why."""
 BACKLOG = 1024
 """Alertmanager was seen to open 700 to 1,050 connections in a burst (design, section 7a)."""
 
@@ -225,7 +228,7 @@ async def running(
         application = web.Application(client_max_size=settings.max_body_bytes)
         webhook = Webhook(store, auth, worker.wake, clock, metrics, log, settings.body_timeout)
         api = Api(store, operators, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
-        application.add_routes([web.post("/webhook", webhook), *api.routes()])
+        application.add_routes([web.post("/webhook", webhook.take), *api.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))
         log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=settings.store)
         yield App(port, shelf, worker, store, metrics, policy)
@@ -289,7 +292,15 @@ async def _listening(application: web.Application, listen: str) -> AsyncIterator
     host, _, port = listen.rpartition(":")
     if not port.isdecimal():
         raise BadConfiguration(f"REMEDIATOR_LISTEN: {listen!r} is not an address; write one as :9595 or 127.0.0.1:9595")
-    runner = web.AppRunner(application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, handle_signals=False)
+    # Not decompressed: the webhook refuses what is compressed, and nobody's small bomb grows large here.
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
+        auto_decompress=False,
+        handle_signals=False,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host.strip("[]") or None, int(port), backlog=BACKLOG)

@@ -335,8 +335,8 @@ class Claims(Protocol):
         """What the guards ask. `episode` stands in for one that is not on record (`explain`)."""
         ...
 
-    def claim(self, run: Run, at: datetime, *rows: LedgerRow) -> Run:
-        """Take the run's target and write the rows, the intent among them.
+    def claim(self, run: Run, locks: Sequence[str], at: datetime, *rows: LedgerRow) -> Run:
+        """Take the locks of the run's target and write the rows, the intent among them.
 
         In the same transaction the facts were read and the guards have decided. Raises Fenced if somebody has the target.
         """

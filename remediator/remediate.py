@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 
 from remediator.announcements import annotation, messages, severity_of
 from remediator.core.decide import decide
-from remediator.core.playbook import Need, Playbook
+from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent, RunState
 from remediator.core.snapshot import Candidate, LedgerFacts, Policy, Score, Snapshot, Unknown
-from remediator.core.step import Rollback, bind
+from remediator.core.step import Rollback, Step, bind
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
-from remediator.core.verdict import Decision, DecisionKind, Reason
+from remediator.core.verdict import Decision, DecisionKind, Pass, Reason
 from remediator.ports import (
     Clock,
     Evidence,
@@ -40,18 +40,22 @@ from remediator.ports import (
 )
 from remediator.prospect import Prospect, applies, look_up
 from remediator.telemetry import Telemetry
+from remediator.verification import look_once, watch
 from remediator.world import World
 
 CALL_GRACE = timedelta(seconds=30)
 """What a call may take beyond the step's own timeout, per instance."""
+ROLLBACK_GRACE = timedelta(minutes=4)
+"""It makes a container, stops one, starts the other, and puts things back if that fails."""
 OBSERVE_FOR = timedelta(seconds=5)
 """A step in doubt may still be under way: only after its own timeout and this is "it did not happen" believed."""
 GOES_MAX = 3
 """Calls of one rung, each of which but the last was proven not to have happened."""
+MAY_CHANGE_AFTER_CLAIM = frozenset({"alive", "target", "mode"})
+"""Guards asked again when a claimed run is taken up: the alert, its target's consent and the operator's. The others count
+what the claim itself has put on record; `go` asks the switch."""
 LOOK_AGAIN = timedelta(seconds=2)
 IN_DOUBT_LOOK_AGAIN = timedelta(minutes=1)
-POLL_SECONDS = (0.25, 5.0)
-"""Verification looks often at first, when most recoveries show, and then less."""
 
 Next = tuple[Run, datetime | None]
 """A run after a stage, and when it is due again; None: go on at once, or it has ended."""
@@ -141,7 +145,10 @@ class Remediator:
                     run = await self._move(run, RunEvent.WAIT, row, reason=decision.reason)
                     self._tell.decided(run, decision)
                 return run, min(decision.retry_at, run.deadline)
-            return await self._end(run, RunEvent.ESCALATE, Reason.GAVE_UP, prospect.playbook, row), None
+            # Nobody is woken for what was probably only a notification that came late.
+            unconfirmed = decision.reason is Reason.UNCONFIRMED
+            event, reason = (RunEvent.CANCEL, decision.reason) if unconfirmed else (RunEvent.ESCALATE, Reason.GAVE_UP)
+            return await self._end(run, event, reason, prospect.playbook, row), None
         self._tell.decided(run, decision)
         event = _event_of_refusal(run, decision.reason)
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
@@ -170,7 +177,8 @@ class Remediator:
             if decision.kind is not DecisionKind.ACT:
                 return run, decision
             decided = _decision_row(decision, now)
-            claimed = ledger.claims.claim(replace(run, rung=candidate.rung, target=candidate.target), now, decided, intent)
+            taker = replace(run, rung=candidate.rung, target=candidate.target)
+            claimed = ledger.claims.claim(taker, prospect.workload.locks, now, decided, intent)
             ledger.outbox.put(annotation(claimed, ledger.runs.timeline(run.id)), now)
             return claimed, decision
 
@@ -190,7 +198,7 @@ class Remediator:
                 shown.append(later.command)
         run = replace(run, target=prospect.candidate.target, rung=prospect.candidate.rung)
         row = _decision_row(decision, self._clock.now(), commands=shown)
-        self._tell.decided(run, decision)
+        self._tell.decided(run, decision, shown)
         event = RunEvent.SUGGEST if decision.kind is DecisionKind.SUGGEST else RunEvent.ESCALATE
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
 
@@ -214,6 +222,10 @@ class Remediator:
             return await self._later(run, playbook, LOOK_AGAIN)
         if prospect.candidate.target != run.target:
             return await self._withdraw(run, playbook, Reason.NO_TARGET), None
+        decision = await self._decide(prospect)
+        changed = [given.verdict for given in decision.verdicts if given.guard in MAY_CHANGE_AFTER_CLAIM]
+        if withdrawn := next((verdict.reason for verdict in changed if not isinstance(verdict, Pass)), None):
+            return await self._withdraw(run, playbook, withdrawn), None
         return await self._go(run, prospect)
 
     async def _go(self, run: Run, prospect: Prospect) -> Next:
@@ -228,7 +240,12 @@ class Remediator:
             self._tell.log.error("step.impossible", run=run.id, error=str(error))
             return await self._withdraw(run, prospect.playbook, Reason.STEP_IMPOSSIBLE), None
         now = self._clock.now()
-        sent = {"mark": mark, "from": workload.release, "to": step.to if isinstance(step, Rollback) else ""}
+        sent = {
+            "mark": mark,
+            "from": workload.release,
+            "to": step.to if isinstance(step, Rollback) else "",
+            "workload": [workload.platform, workload.kind, workload.name, workload.service],
+        }
         claimed = run
         run, reason = await self._store.run(lambda ledger: ledger.claims.go(claimed, sent, now))
         if reason is Reason.PAUSED:
@@ -293,13 +310,16 @@ class Remediator:
             row = LedgerRow(self._clock.now(), LedgerKind.OUTCOME, data={"outcome": "in_doubt", "said": said})
             run = await self._move(run, RunEvent.DOUBT, row)
         playbook = await self._playbook(run)
-        prospect = await self._prospect(run, playbook, run.rung)
         gone = await self._last(run, LedgerKind.GO)
-        observation = await self._observation(run, prospect, gone)
+        step = _step_that_went(run, playbook, gone)
+        observation = await self._world.observe(step, Workload(*gone.data["workload"]), gone.data["mark"])
         now = self._clock.now()
-        patience_ends_at = gone.at + _timeout_of(prospect.candidate.step) + OBSERVE_FOR
+        if observation is None and now < run.deadline:
+            return run, now + LOOK_AGAIN
+        observation = observation or Observation(Happened.UNKNOWN, "the platform cannot be asked")
+        patience_ends_at = gone.at + _timeout_of(step) + OBSERVE_FOR
         if observation.happened is Happened.YES:
-            if isinstance(prospect.candidate.step, Rollback):
+            if isinstance(step, Rollback):
                 await self._forget(run, gone.data["from"])
             row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
             return await self._move(run, RunEvent.HAPPENED, row), None
@@ -309,16 +329,6 @@ class Remediator:
             row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
             return await self._move(run, RunEvent.DID_NOT_HAPPEN, row), None
         return await self._to_a_person(run, playbook, observation)
-
-    async def _observation(self, run: Run, prospect: Prospect, gone: LedgerRow) -> Observation:
-        candidate = prospect.candidate
-        if candidate.workload is None or candidate.target != run.target:
-            return Observation(Happened.UNKNOWN, f"{run.target} is not to be found now")
-        step = candidate.step
-        if isinstance(step, Rollback):
-            step = replace(step, to=gone.data["to"])
-        seen = await self._world.observe(step, prospect.workload, gone.data["mark"])
-        return seen or Observation(Happened.UNKNOWN, "the platform cannot be asked")
 
     async def _to_a_person(self, run: Run, playbook: Playbook, observation: Observation) -> Next:
         """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
@@ -347,7 +357,12 @@ class Remediator:
         playbook = await self._playbook(run)
         last = await self._last(run, LedgerKind.OUTCOME, LedgerKind.OBSERVATION)
         failed = last.data.get("outcome") == "failed"
-        probe, seen = await self._watch(run, playbook, last.at if failed else last.at + playbook.verify.within)
+        probe, seen = await watch(
+            lambda: self._look(run, playbook),
+            playbook.verify,
+            last.at if failed else last.at + playbook.verify.within,
+            self._clock,
+        )
         now = self._clock.now()
         outcome = {Probe.HOLDS: "verified", Probe.FAILS: "failed", Probe.UNKNOWN: "unverified"}[probe]
         score = Score.SUCCESS if probe is Probe.HOLDS else Score.FAILURE
@@ -363,37 +378,13 @@ class Remediator:
         reason = Reason.LADDER_EXHAUSTED if probe is Probe.FAILS else Reason.UNVERIFIED
         return await self._end(run, RunEvent.ESCALATE, reason, playbook, *rows), None
 
-    async def _watch(self, run: Run, playbook: Playbook, must_hold_by: datetime) -> tuple[Probe, str]:
-        """HOLDS once the checks have held for `stable_for` without a break, begun before `must_hold_by`."""
-        verification = playbook.verify
-        holding_since: datetime | None = None
-        pause, pause_max = POLL_SECONDS
-        while True:
-            probe, seen = await self._look(run, playbook)
-            now = self._clock.now()
-            holding_since = (holding_since or now) if probe is Probe.HOLDS else None
-            if holding_since is not None and now >= holding_since + verification.stable_for:
-                return probe, seen
-            if holding_since is None and now >= must_hold_by:
-                return probe, seen
-            until = must_hold_by if holding_since is None else holding_since + verification.stable_for
-            await asyncio.sleep(max(0.05, min(pause, (until - now).total_seconds())))
-            pause = min(pause * 1.5, pause_max)
-
     async def _look(self, run: Run, playbook: Playbook) -> tuple[Probe, str]:
-        """Every check once, at the same time, at the target as it is found now: a rollback has recreated it."""
+        """One look at the target as it is found now: a rollback has recreated it."""
         prospect = await self._prospect(run, playbook, run.rung)
         if prospect.candidate.workload is None:
             return Probe.UNKNOWN, f"{run.target} is not to be found now"
         episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
-        bound = [bind(check, run.episode.labels) for check in playbook.verify.checks]
-        unbound = next((check.why for check in bound if isinstance(check, Unbound)), None)
-        if unbound:
-            return Probe.UNKNOWN, unbound
-        checks = [check for check in bound if not isinstance(check, Unbound)]
-        readings = await asyncio.gather(*(self._world.check(check, prospect.workload, episode) for check in checks))
-        seen = "; ".join(reading.seen for reading in readings)
-        return _together([reading.probe for reading in readings], playbook.verify.need), seen
+        return await look_once(self._world, playbook.verify, prospect.workload, episode)
 
     # --- what the stages share ----------------------------------------------------------------------------------------
 
@@ -442,6 +433,13 @@ def _event_of_refusal(run: Run, reason: Reason) -> RunEvent:
     return RunEvent.REFUSE
 
 
+def _step_that_went(run: Run, playbook: Playbook, gone: LedgerRow) -> Step:
+    """The step as it was called: its labels were bound then, and a rollback's release is on record."""
+    step = bind(playbook.ladder[run.rung].step, run.episode.labels)
+    assert not isinstance(step, Unbound)
+    return replace(step, to=gone.data["to"]) if isinstance(step, Rollback) else step
+
+
 def _decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:
     verdicts = {given.guard: [type(given.verdict).__name__.lower(), given.verdict.seen] for given in decision.verdicts}
     data: Facts = {
@@ -460,14 +458,6 @@ def _timeout_of(step: object) -> timedelta:
 
 
 def _call_seconds(prospect: Prospect) -> float:
-    instances = max(1, len(prospect.workload.instances))
-    return (instances * (_timeout_of(prospect.candidate.step) + CALL_GRACE)).total_seconds()
-
-
-def _together(probes: list[Probe], need: Need) -> Probe:
-    """ALL: a failure outweighs what is unknown, which outweighs success. ANY: one that holds is enough."""
-    if need is Need.ANY:
-        order = (Probe.HOLDS, Probe.UNKNOWN, Probe.FAILS)
-    else:
-        order = (Probe.FAILS, Probe.UNKNOWN, Probe.HOLDS)
-    return next((probe for probe in order if probe in probes), Probe.UNKNOWN)
+    step, instances = prospect.candidate.step, max(1, len(prospect.workload.instances))
+    grace = ROLLBACK_GRACE if isinstance(step, Rollback) else CALL_GRACE
+    return (instances * (_timeout_of(step) + grace)).total_seconds()

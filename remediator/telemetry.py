@@ -1,10 +1,10 @@
 """The names of all metrics and log events, and the verbs that tell them. No label holds what an alert can invent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from remediator import __version__
 from remediator.core.playbook import Mode
@@ -30,6 +30,7 @@ class Metrics:
     """Every metric of design section 8 that this version has something to say about, in a registry of its own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, which nobody asks for
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, what: str, *labels: str) -> Counter:
@@ -100,12 +101,14 @@ class Telemetry:
         self.metrics = metrics
         self.log = log
 
-    def decided(self, run: Run, decision: Decision) -> None:
-        """A decision that is new for this run."""
+    def decided(self, run: Run, decision: Decision, commands: Sequence[str] = ()) -> None:
+        """A decision that is new for this run, and the commands that it leaves to people."""
         self.metrics.decisions.labels(run.playbook, decision.kind, decision.reason).inc()
         for given in decision.verdicts:
             self.metrics.guard_verdicts.labels(given.guard, type(given.verdict).__name__.lower()).inc()
-        self.log.info("decision.taken", **about(run), decision=decision.kind, reason=decision.reason, seen=decision.seen)
+        shown = {"commands": list(commands)} if commands else {}
+        facts = {"decision": decision.kind, "reason": decision.reason, "seen": decision.seen, **shown}
+        self.log.info("decision.taken", **about(run), **facts)
 
     def unmatched(self, count: int) -> None:
         """Alerts that no playbook matches."""

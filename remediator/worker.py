@@ -52,6 +52,7 @@ class Worker:
         self._advancing: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._stopping = False
+        self._leased_until = clock.now() + pace.lease
 
     def wake(self) -> None:
         """There may be something to do: a message came in, a run ended, somebody resumed."""
@@ -95,16 +96,19 @@ class Worker:
         """One batch of the inbox and every run that is due, in one transaction; how long to rest, in seconds."""
         free = self._pace.runs_max - len(self._advancing)
         began_at = asyncio.get_running_loop().time()
+        now = self._clock.now()
+        if now >= self._leased_until:  # the clock jumped, or the host slept: what runs here must not be leased again
+            await self._renew(now)
+        self._leased_until = min(self._leased_until, now + self._pace.lease)
 
         def work(ledger: Ledger) -> tuple[Expanded, list[Run], datetime | None]:
-            now = self._clock.now()
             expanded = expand(ledger, self._playbooks(), self._new_id, now)
             leased = ledger.runs.lease(self._pace.owner, now, now + self._pace.lease, free) if free else ()
             return expanded, list(leased), ledger.runs.next_due()
 
         expanded, leased, next_due = await self._store.run(work)
         self._told(expanded)
-        for run in leased:
+        for run in () if self._stopping else leased:
             task = asyncio.create_task(self._advance(run), name=f"run {run.id}")
             self._advancing.add(task)
             task.add_done_callback(self._advancing.discard)
@@ -155,10 +159,16 @@ class Worker:
         while True:
             await asyncio.sleep(self._pace.lease.total_seconds() / 3)
             with suppress(StoreUnavailable):
-                until = self._clock.now() + self._pace.lease
-                await self._store.run(lambda ledger, until=until: ledger.runs.renew(self._pace.owner, until))  # type: ignore[misc]
+                await self._renew(self._clock.now())
+
+    async def _renew(self, now: datetime) -> None:
+        until = now + self._pace.lease
+        await self._store.run(lambda ledger: ledger.runs.renew(self._pace.owner, until))
+        self._leased_until = until
 
     def _told(self, expanded: Expanded) -> None:
+        if expanded.unreadable:
+            self._tell.log.error("inbox.unreadable", messages=expanded.unreadable)
         if expanded.unmatched:
             self._tell.unmatched(expanded.unmatched)
         if expanded.watchdog_at:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from remediator.core.alert import Episode
 from remediator.core.guards.target import allows
@@ -15,6 +16,7 @@ from remediator.ports import (
     AlertSource,
     Evidence,
     Executor,
+    Happened,
     Observation,
     PermanentError,
     Platform,
@@ -111,10 +113,12 @@ class World:
         firing = await self.alerts.is_firing(episode.labels)
         return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")
 
-    async def observe(self, step: Step, workload: Workload, mark: Mapping[str, object]) -> Observation | None:
-        """Whether the step happened, or None while that cannot be asked."""
+    async def observe(self, step: Step, workload: Workload, mark: Mapping[str, Any]) -> Observation | None:
+        """Whether the step happened, or None while that cannot be asked. `workload` need not be found any more."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 return await self.platform_of(step, workload).observe(step, workload, mark)
         except (TimeoutError, TransientError):
             return None
+        except PermanentError as error:
+            return Observation(Happened.UNKNOWN, str(error))

@@ -94,6 +94,7 @@ class LedgerFacts:
     paused: Paused | None
     episode: Episode
     locked_by: str = ""
+    """Another run that holds the target or one of its instances."""
     last_finished_at: datetime | None = None
     intents_on_target: tuple[datetime, ...] = ()
     intents_of_playbook: tuple[datetime, ...] = ()

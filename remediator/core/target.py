@@ -75,3 +75,8 @@ class Workload:
     def id(self) -> str:
         """The key of locks, limits and breakers, for instance `docker:service/shop/api`."""
         return f"{self.platform}:{self.kind}/{self.name}"
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """What a run must hold to act on it: itself, and each instance, which another selection may find by its own name."""
+        return tuple(sorted({self.id, *(f"{self.platform}:instance/{instance.name}" for instance in self.instances)}))

@@ -86,8 +86,8 @@ class Api:
         if state and state not in list(RunState):
             return _error(400, f"state={state} is none of {', '.join(RunState)}")
         limit = request.query.get("limit", "50")
-        if not limit.isdecimal() or not 1 <= int(limit) <= RUNS_MAX:
-            return _error(400, f"limit={limit} is not a number from 1 to {RUNS_MAX}")
+        if not limit.isdecimal() or len(limit) > len(str(RUNS_MAX)) or not 1 <= int(limit) <= RUNS_MAX:
+            return _error(400, f"limit={limit[:20]} is not a number from 1 to {RUNS_MAX}")
         runs = await self._store.run(lambda ledger: ledger.runs.list(int(limit), state))
         return web.json_response({"runs": [run_view(run) for run in runs]})
 
@@ -170,6 +170,9 @@ async def _json_object(request: web.Request) -> Mapping[str, Any]:
 
 
 def _is_local(request: web.Request) -> bool:
+    """From this host itself, not through a proxy that stands on it."""
+    if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+        return False
     try:
         return ipaddress.ip_address(request.remote or "").is_loopback
     except ValueError:

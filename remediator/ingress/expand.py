@@ -1,12 +1,12 @@
 """From messages in the inbox to episodes, and from episodes to runs: one batch, in one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from remediator.core.alert import Alert, AlertStatus, Episode, Heard
 from remediator.core.playbook import PlaybookIndex
-from remediator.ingress.payload import parse
+from remediator.ingress.payload import NotAMessage, parse
 from remediator.ports import Inbound, Ledger, PlaybookText
 
 ALERTS_MAX = 128
@@ -23,6 +23,7 @@ class Expanded:
     messages: int = 0
     alerts: int = 0
     unmatched: int = 0
+    unreadable: int = 0
     watchdog_at: datetime | None = None
     """When the always firing alert was last heard, if it was."""
     recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
@@ -34,7 +35,7 @@ def expand(ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime]
     done = Expanded()
     taken: list[Inbound] = []
     for message in ledger.inbox.take(MESSAGES_MAX):
-        for alert in parse(message.body).alerts:
+        for alert in _alerts_of(message, done):
             _hear(ledger, alert, message.received_at, playbooks, new_id(now), done)
             done.alerts += 1
         taken.append(message)
@@ -45,6 +46,15 @@ def expand(ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime]
     return done
 
 
+def _alerts_of(message: Inbound, done: Expanded) -> Sequence[Alert]:
+    """It was read before it was stored; an upgrade may have become stricter since, and must not stand still over it."""
+    try:
+        return parse(message.body).alerts
+    except NotAMessage:
+        done.unreadable += 1
+        return ()
+
+
 def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
     if alert.labels.get("alertname") == WATCHDOG:
         done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
@@ -53,7 +63,7 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
     if episode is None:
         return
     match heard:
-        case Heard.OPENED | Heard.LATE | Heard.CONTINUED:
+        case Heard.OPENED | Heard.LATE | Heard.CONFIRMED | Heard.CONTINUED:
             _admit(ledger, episode, at, playbooks, run, done)
         case Heard.CLOSED:
             last = ledger.runs.last_of(episode.id)

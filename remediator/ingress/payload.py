@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from remediator.core.alert import Alert, AlertStatus
 
 LABELS_MAX = 128
+ALERTS_MAX = 50_000
+"""More than 8 MiB of real alerts; without it, 8 MiB of `0,` keep the process busy for half a minute."""
 NOT_REAL = frozenset({"DatasourceNoData", "DatasourceError"})
 """Grafana raises these about itself, not about a service (Grafana documentation, "No data and error alerts")."""
 
@@ -65,7 +67,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     version: Literal["4", "1"]
-    alerts: list[_Alert]
+    alerts: Annotated[list[_Alert], FailFast(), Field(max_length=ALERTS_MAX)]
 
 
 class _Envelope(BaseModel):
@@ -74,7 +76,7 @@ class _Envelope(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     version: Literal["4", "1"]
-    alerts: list[Any]
+    alerts: Annotated[list[Any], Field(max_length=ALERTS_MAX)]
 
 
 _MESSAGE = TypeAdapter(_Message)
@@ -127,7 +129,7 @@ def _refusal(labels: Mapping[str, str]) -> tuple[Rejection, str] | None:
 
 def _alert_of(given: _Alert) -> Alert:
     """Alertmanager gives a firing alert the end `0001-01-01`; that is no end."""
-    ends_at = given.endsAt.astimezone(UTC) if given.endsAt is not None and given.endsAt.year > 1 else None
+    ends_at = _utc(given.endsAt) if given.endsAt is not None and given.endsAt.year > 1 else None
     return Alert(
         AlertStatus(given.status),
         given.labels,

@@ -45,7 +45,7 @@ class Webhook:
         self._ok = metrics.webhooks.labels("200")
         self._by_status = {status: metrics.alerts.labels(status) for status in ("firing", "resolved")}
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         if not self._auth.admits(request.headers.get("Authorization", "")):
             return self._refuse(401, "send the configured bearer token or basic credentials", {"WWW-Authenticate": "Bearer"})
         if "Content-Encoding" in request.headers:

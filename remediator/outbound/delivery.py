@@ -61,15 +61,16 @@ class Delivery:
         try:
             async with asyncio.timeout(DELIVERY_SECONDS_MAX):
                 receipt = await announcer.deliver(attempt)
-        except (TransientError, TimeoutError) as error:
+        except PermanentError as error:
+            await self._drop(attempt, str(error))
+        except Exception as error:  # noqa: BLE001 - not only Transient and Timeout: an announcer's bug stays with its message
+            why = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
             if attempt.attempts < ATTEMPTS_MAX:
                 retry_at = self._clock.now() + timedelta(seconds=_retry_after(error) or delay)
                 await self._store.run(lambda ledger: ledger.outbox.retry(message, retry_at))
-                self._told(attempt, "retried", str(error) or "no answer in time")
+                self._told(attempt, "retried", why)
                 return
-            await self._drop(attempt, str(error) or "no answer in time")
-        except PermanentError as error:
-            await self._drop(attempt, str(error))
+            await self._drop(attempt, why)
         else:
             await self._store.run(lambda ledger: ledger.outbox.delivered(message, receipt))
             self._told(attempt, "delivered", "")

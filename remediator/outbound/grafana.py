@@ -4,6 +4,7 @@ Grafana offers no idempotency key. Each annotation carries the tag `run:<id>`, b
 is found again. API: https://grafana.com/docs/grafana/latest/developers/http_api/annotations/.
 """
 
+from html import escape
 from typing import Any, TypedDict, cast
 
 from aiohttp import ClientSession
@@ -92,7 +93,8 @@ def _body(payload: AnnotationPayload, tag: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "time": payload["time"],
         "tags": list(dict.fromkeys([tag, *payload["tags"]])),
-        "text": payload["text"],
+        # Grafana shows the text as HTML: a line break must be one, and what an alert says must not become markup.
+        "text": "<br>\n".join(escape(line, quote=False) for line in payload["text"].splitlines()),
     }
     if payload["time_end"] is not None:
         body["timeEnd"] = payload["time_end"]

@@ -125,7 +125,8 @@ class DockerPlatform:
             case Inspect():
                 look = _inspect
             case Events():
-                return await self._engine.read(partial(_events, diagnosis, [one.name for one in workload.instances]))
+                names = [one.name for one in workload.instances] or [workload.name]  # no name would mean all
+                return await self._engine.read(partial(_events, diagnosis, names))
             case RolloutAge():
                 return await self._rollout_age(workload)
             case Exec():

@@ -290,12 +290,12 @@ class Container:
                 value = [given for given in value or () if given not in (base or ())]
             elif value == base:
                 continue
-            if value:
+            if value or key == "StopTimeout":  # of which 0 is a choice, too
                 asked[key] = value
         if self.config.get("Entrypoint") != image.get("Entrypoint"):
             asked["Entrypoint"] = self.config.get("Entrypoint") or [""]
             asked["Cmd"] = self.config.get("Cmd")
-        if self.id.startswith(str(asked.get("Hostname")) or "-") or self.shares_host_name:
+        if asked.get("Hostname") == self.id[:12] or self.shares_host_name:
             asked.pop("Hostname", None)
         return {key: value for key, value in asked.items() if key not in ("Image", "OnBuild", "ArgsEscaped")}
 

@@ -6,7 +6,7 @@ Between the two nothing has left the process. Unique keys stand behind both (`le
 even a wrong guard cannot begin one rung twice or put two runs on one target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from remediator.core.alert import Episode, EpisodeState
@@ -27,7 +27,7 @@ RESULTS_REMEMBERED = 100
 OPENINGS_REMEMBERED = 100
 
 LAST_SWITCH = "SELECT who, data FROM ledger WHERE kind = 'switch' ORDER BY id DESC LIMIT 1"
-HOLDER = "SELECT run_id FROM locks WHERE target = :target"
+HOLDER = "SELECT run_id FROM locks WHERE target = :target AND run_id <> :run"
 LAST_FINISHED = """
     SELECT at FROM ledger
      WHERE kind = 'result' AND target = :target AND run_id <> :run AND score IN ('success', 'failure')
@@ -65,7 +65,7 @@ class SqlClaims:
         return LedgerFacts(
             paused=self.paused(),
             episode=episode or self._episodes.get(candidate.episode.id),
-            locked_by=self._holder(target),
+            locked_by=self._other_holder(candidate.workload.locks, candidate.run) if candidate.workload else "",
             last_finished_at=self._last_finished_at(target, candidate.run),
             intents_on_target=self._intents(INTENTS_ON_TARGET, target, limits.max),
             intents_of_playbook=self._intents(INTENTS_OF_PLAYBOOK, playbook, limits.max_all_targets),
@@ -78,17 +78,18 @@ class SqlClaims:
             previous_release=self._releases.previous(candidate.workload) if candidate.workload else "",
         )
 
-    def claim(self, run: Run, at: datetime, *rows: LedgerRow) -> Run:
-        self._db.run(LOCK, target=run.target, run=run.id, at=micros(at))
-        if self._holder(run.target) != run.id:
-            raise Fenced(f"{run.target} was taken by another run")  # the lock guard has just seen it free
+    def claim(self, run: Run, locks: Sequence[str], at: datetime, *rows: LedgerRow) -> Run:
+        for lock in locks:
+            self._db.run(LOCK, target=lock, run=run.id, at=micros(at))
+        if other := self._other_holder(locks, run.id):
+            raise Fenced(f"{run.target} was taken by run {other}")  # the lock guard has just seen it free
         return self._runs.move(run, RunEvent.CLAIM, at, *rows)
 
     def go(self, run: Run, sent: Facts, at: datetime) -> tuple[Run, Reason]:
-        if self.paused() is not None:
-            return run, Reason.PAUSED
         if self._episodes.get(run.episode.id).state is not EpisodeState.OPEN:
             return run, Reason.RESOLVED
+        if self.paused() is not None:
+            return run, Reason.PAUSED
         return self._runs.move(run, RunEvent.GO, at, LedgerRow(at, LedgerKind.GO, data=sent)), Reason.CLEAR
 
     def standing(self, playbook: Playbook, at: datetime) -> Standing:
@@ -109,9 +110,10 @@ class SqlClaims:
         said = load(row["data"])
         return Paused(row["who"], said["why"]) if said["paused"] else None
 
-    def _holder(self, target: str) -> str:
-        row = self._db.one(HOLDER, target=target)
-        return row["run_id"] if row else ""
+    def _other_holder(self, locks: Sequence[str], run: str) -> str:
+        """Another run that holds any of the locks, or empty."""
+        rows = [self._db.one(HOLDER, target=lock, run=run) for lock in locks]
+        return next((row["run_id"] for row in rows if row is not None), "")
 
     def _last_finished_at(self, target: str, run: str) -> datetime | None:
         row = self._db.one(LAST_FINISHED, target=target, run=run) if target else None

@@ -28,11 +28,12 @@ SILENT = "SELECT * FROM episodes WHERE state = 'open' AND heard_at < :heard_befo
 EXPIRE = "UPDATE episodes SET state = 'expired' WHERE id = :id"
 OPEN_NAMED = "SELECT * FROM episodes WHERE alertname = :alertname AND state = 'open'"
 ALL_OPEN = "SELECT * FROM episodes WHERE state = 'open'"
-# Its own run hears of a change; what holds for a cause hears of the end of any episode.
+# Its own run hears of a change in whatever state it is: it may be deciding just now on what it knew before. What holds
+# for a cause hears of the end of any episode.
 WAKE = """
     UPDATE runs SET due_at = :at
      WHERE finished_at IS NULL
-       AND (episode_id = :id AND state IN ('waiting', 'in_doubt') OR state = 'waiting' AND reason = 'cause_open')
+       AND (episode_id = :id OR state = 'waiting' AND reason = 'cause_open')
 """
 
 

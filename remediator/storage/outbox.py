@@ -7,11 +7,13 @@ from remediator.ports import Channel, Message
 from remediator.storage.codec import dump, load, micros
 from remediator.storage.database import Database
 
+# News of a message that was given up are tried anew; that it may have arrived (an attempt) is not forgotten.
 PUT = """
     INSERT INTO outbox (key, channel, payload, version, attempts, receipt, due_at, dropped_why)
     VALUES (:key, :channel, :payload, 1, 0, '', :at, '')
     ON CONFLICT (key) DO UPDATE
-       SET payload = excluded.payload, version = outbox.version + 1, due_at = excluded.due_at, dropped_why = ''
+       SET payload = excluded.payload, version = outbox.version + 1, due_at = excluded.due_at, dropped_why = '',
+           attempts = CASE WHEN outbox.dropped_why = '' THEN outbox.attempts ELSE 1 END
 """
 DUE = "SELECT * FROM outbox WHERE due_at <= :at ORDER BY due_at LIMIT :limit"
 ATTEMPT = "UPDATE outbox SET attempts = attempts + 1, due_at = :next_at WHERE key = :key AND version = :version"

@@ -171,6 +171,7 @@ class SqliteStore:
 def _lock(path: Path) -> int:
     """Take the lock that says that this process is the only one. Raises StoreInUse."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # evidence is in it
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,8 +24,8 @@ from remediator.core.verdict import Verdict
 Guard = Callable[[Candidate, Snapshot, datetime], Verdict]
 
 GUARDS: tuple[Guard, ...] = (
-    switch,  # the kill switch comes before everything
-    alive,  # nothing to do for what is over
+    alive,  # nothing to do for what is over, paused or not: nobody is woken for it when the pause was long
+    switch,  # the kill switch comes before everything that could still be done
     # silence, maintenance: what people have said about now
     target,  # exactly one, opted in, not remediator itself
     hold,  # the cause before the symptom

@@ -11,6 +11,6 @@ LOOK_AGAIN = timedelta(seconds=30)
 
 def lock(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
     holder = snapshot.ledger.locked_by
-    if holder in ("", candidate.run):
-        return Pass("free" if not holder else "held by this run")
+    if not holder:
+        return Pass("no other run is at work on it")
     return Wait(Reason.LOCKED, f"run {holder} is at work on {candidate.target}", retry_at=now + LOOK_AGAIN)

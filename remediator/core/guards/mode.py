@@ -15,16 +15,16 @@ from remediator.core.verdict import Ask, Pass, Reason, Refuse, Suggest, Verdict
 def mode(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
     effective, why = effective_mode(candidate.playbook.name, candidate.playbook.mode, candidate.step, snapshot.policy)
     if candidate.approval_required and effective is Mode.AUTO:
-        effective, why = Mode.APPROVE, "the rung requires approval"
+        effective, why = Mode.APPROVE, "the rung, which requires approval"
     match effective:
         case Mode.OFF:
-            return Refuse(Reason.MODE_OFF, f"off: {why}")
+            return Refuse(Reason.MODE_OFF, f"the mode is off, by {why}")
         case Mode.SUGGEST:
-            return Suggest(Reason.MODE_SUGGEST, f"suggest: {why}")
+            return Suggest(Reason.MODE_SUGGEST, f"the mode is suggest, by {why}")
         case Mode.APPROVE:
-            return Ask(Reason.APPROVAL_REQUIRED, f"approve: {why}")
+            return Ask(Reason.APPROVAL_REQUIRED, f"the mode is approve, by {why}")
         case Mode.AUTO:
-            return Pass(f"auto: {why}")
+            return Pass(f"the mode is auto, by {why}")
         case _:
             assert_never(effective)
 
@@ -34,6 +34,6 @@ def effective_mode(name: str, own: Mode, step: Step, policy: Policy) -> tuple[Mo
     said = [(policy.mode, "REMEDIATOR_MODE"), (own, "the playbook's mode")]
     said += [(mode, "REMEDIATOR_PLAYBOOK_MODES") for playbook, mode in policy.overrides if playbook == name]
     if step.risk is Risk.DESTRUCTIVE:
-        said.append((Mode.APPROVE, "destructive steps are never automatic"))
+        said.append((Mode.APPROVE, "the step's risk: destructive is never automatic"))
     effective = lowest(mode for mode, _ in said)
     return effective, next(why for mode, why in said if mode is effective)

@@ -1,13 +1,20 @@
-"""Alembic's entry point: one connection, one transaction."""
+"""Alembic's entry point: one connection, one transaction, so that a crash in the middle leaves the schema as it was.
+
+The sqlite3 module would commit every CREATE by itself: it is told to leave transactions to us (SQLAlchemy documentation,
+"Serializable isolation / Savepoints / Transactional DDL").
+"""
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from remediator.storage.schema import metadata
 
 engine = create_engine(context.config.attributes["url"])
+if engine.dialect.name == "sqlite":
+    event.listen(engine, "connect", lambda connection, _record: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 with engine.connect() as connection:
-    context.configure(connection=connection, target_metadata=metadata)
+    context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
     with context.begin_transaction():
         context.run_migrations()
 engine.dispose()

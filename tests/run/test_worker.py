@@ -1,0 +1,134 @@
+"""The worker: it drains on stop, keeps a broken run to itself, and outlives its store."""
+
+import asyncio
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from remediator.ports import StoreUnavailable
+from tests.builders import PLAYBOOK, webhook_alert, webhook_message
+from tests.fakes import FakePlatform, Harness, harness
+
+
+class Broken(FakePlatform):
+    """An adapter with a bug: it raises what no port allows, for one service only."""
+
+    async def find(self, selection):
+        if selection.fields["service"] == "shop-broken":
+            raise ZeroDivisionError
+        return await super().find(selection)
+
+
+async def lose_the_store(h: Harness, directory: Path) -> None:
+    """The file cannot be opened any more, and the connection that was open fails."""
+
+    def work(_ledger) -> None:
+        (directory / "remediator.db").rename(directory / "away.db")
+        (directory / "remediator.db").mkdir()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(StoreUnavailable):
+        await h.app.store.run(work)
+
+
+def bring_the_store_back(directory: Path) -> None:
+    (directory / "remediator.db").rmdir()
+    (directory / "away.db").rename(directory / "remediator.db")
+
+
+class TestDraining:
+    async def test_what_is_under_way_is_finished_before_the_process_ends(self, tmp_path):
+        platform = FakePlatform(hold=asyncio.Event())
+        async with harness(tmp_path, platform) as h:
+            await h.post(webhook_message())
+            await h.until("called")
+            stopped = asyncio.create_task(h.app.worker.stop(timedelta(seconds=10)))
+            await asyncio.sleep(0)
+            platform.hold.set()
+            await stopped
+            (run,) = await h.runs()
+            assert run["state"] == "succeeded"
+
+    async def test_nothing_new_is_begun(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await h.app.worker.stop(timedelta())
+            assert await h.post(webhook_message()) == 200
+            h.app.worker.wake()
+            assert await h.runs() == []
+        async with harness(tmp_path, h.platform) as h:
+            await h.until("succeeded")
+
+    async def test_a_call_that_takes_longer_than_the_grace_is_left_in_doubt_and_not_lost(self, tmp_path):
+        platform = FakePlatform(hold=asyncio.Event())
+        async with harness(tmp_path, platform) as h:
+            await h.post(webhook_message())
+            await h.until("called")
+            await h.app.worker.stop(timedelta())
+            (run,) = await h.runs()
+            assert run["state"] == "called"
+
+
+class TestBreakdown:
+    async def test_a_run_that_breaks_down_hurts_no_other(self, tmp_path):
+        async with harness(tmp_path, Broken()) as h:
+            await h.post(webhook_message(webhook_alert(service="shop-broken"), webhook_alert()))
+            await h.until("succeeded")
+            assert "run.broke_down" in h.log.names()
+
+    async def test_it_is_tried_again_and_left_to_people_at_its_deadline(self, tmp_path):
+        async with harness(tmp_path, Broken()) as h:
+            await h.post(webhook_message(webhook_alert(service="shop-broken")))
+            await h.until("new")
+            while "run.broke_down" not in h.log.names():
+                await asyncio.sleep(0.01)
+            h.clock.shift += timedelta(minutes=31)
+            h.app.worker.wake()
+            (run,) = await h.until("escalated")
+            assert run["reason"] == "broke_down"
+
+    async def test_no_more_runs_are_advanced_at_once_than_configured_and_the_others_follow(self, tmp_path):
+        platform = FakePlatform(hold=asyncio.Event())
+        unlimited = PLAYBOOK.replace("give_up: 30m", "give_up: 30m, max: [100 per 1h], max_all_targets: [100 per 1h]")
+        async with harness(tmp_path, platform, [unlimited], max_concurrent_runs=2) as h:
+            await h.post(webhook_message(*(webhook_alert(service=f"shop-{number}") for number in range(5))))
+            await h.until("called", count=2)
+            assert [run["state"] for run in await h.runs()].count("new") == 3
+            platform.hold.set()
+            await h.until("succeeded", count=5)
+
+
+class TestStoreOutage:
+    async def test_alerts_are_refused_with_503_and_readiness_says_why(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await lose_the_store(h, tmp_path)
+            assert await h.post(webhook_message()) == 503
+            async with h.session.get(f"{h.url}/-/ready") as response:
+                assert (response.status, await response.text()) == (503, "the store cannot be written\n")
+            async with h.session.get(f"{h.url}/api/v1/runs") as response:
+                assert response.status == 503
+            assert "remediator_store_up 0.0" in await h.metrics()
+            bring_the_store_back(tmp_path)
+
+    async def test_a_store_that_comes_back_is_used_again_without_a_restart(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await lose_the_store(h, tmp_path)
+            await h.post(webhook_message())
+            bring_the_store_back(tmp_path)
+            assert await h.post(webhook_message()) == 200
+            await h.until("succeeded")
+            assert "remediator_store_up 1.0" in await h.metrics()
+
+    async def test_an_outage_during_the_call_ends_in_an_observation_and_not_in_a_second_call(self, tmp_path):
+        platform = FakePlatform(hold=asyncio.Event())
+        async with harness(tmp_path, platform) as h:
+            await h.post(webhook_message())
+            await h.until("called")
+            await lose_the_store(h, tmp_path)
+            platform.hold.set()
+            while "store.unavailable" not in h.log.names() or not platform.performed:
+                await asyncio.sleep(0.01)
+            bring_the_store_back(tmp_path)
+            await h.until("succeeded")
+            assert platform.performed == ["restart"]
