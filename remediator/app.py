@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -29,17 +30,19 @@ from remediator.playbook_files import load_playbooks, parse_playbook
 from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store
 from remediator.remediate import Remediator
 from remediator.settings import Settings
-from remediator.storage.migrate import upgrade
+from remediator.storage.migrate import upgrade, upgrade_apart
 from remediator.storage.sqlite import SqliteStore
 from remediator.telemetry import Log, Metrics, Telemetry
 from remediator.worker import Pace, Worker
 from remediator.world import World
 from remediator.yaml_lines import FileProblem
 
+Upgrade = Callable[[Path], str]
 ENGINE_TIMEOUT = timedelta(seconds=15)
 HTTP_SECONDS = 10
 KEEPALIVE_SECONDS = 75.0
 """A connection without a whole request, half-sent headers included, is closed after this (aiohttp 3.14)."""
+PORT_MAX = 65_535
 LINGER_SECONDS = 2.0
 """After an answer to a body that was not read to its end, so that the sender can read why."""
 BACKLOG = 1024
@@ -96,12 +99,22 @@ class App:
     policy: Policy
 
 
-def open_store(settings: Settings, policy: Callable[[], Policy]) -> SqliteStore:
+def open_store(settings: Settings, policy: Callable[[], Policy], upgrade: Upgrade = upgrade) -> SqliteStore:
     """The store that REMEDIATOR_STORE names, with its schema brought up to date. Raises BadConfiguration."""
     path = sqlite_path(settings.store)
-    store = SqliteStore(path, policy, settings.confirm_after)
-    upgrade(path)
+    with usable(path):
+        store = SqliteStore(path, policy, settings.confirm_after)
+        upgrade(path)
     return store
+
+
+@contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """What the file system or SQLite has against the store's file is for the operator to put right."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise BadConfiguration(f"REMEDIATOR_STORE: {path} cannot be used: {error}") from error
 
 
 def sqlite_path(url: str) -> Path:
@@ -186,7 +199,11 @@ def announcers(settings: Settings, session: ClientSession) -> Mapping[Channel, A
 
 @asynccontextmanager
 async def running(
-    settings: Settings, log: Log, clock: Clock | None = None, around: Surroundings | None = None
+    settings: Settings,
+    log: Log,
+    clock: Clock | None = None,
+    around: Surroundings | None = None,
+    upgrade: Upgrade = upgrade,
 ) -> AsyncIterator[App]:
     """Remediator, from listening to drained. `around` replaces the configured surroundings, for tests and benchmarks.
 
@@ -205,7 +222,7 @@ async def running(
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
     async with AsyncExitStack() as stack:
-        store = open_store(settings, lambda: policy)
+        store = open_store(settings, lambda: policy, upgrade)
         stack.push_async_callback(store.close)
         metrics.store_up.set_function(lambda: store.is_up)
         may_act = policy.mode.rank >= Mode.APPROVE.rank
@@ -239,7 +256,7 @@ async def serve(settings: Settings, log: Log) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP loads the playbooks anew."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with running(settings, log) as app:
+    async with running(settings, log, upgrade=upgrade_apart) as app:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, app.shelf.load)
@@ -290,7 +307,7 @@ def _stop_if_broken(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def _listening(application: web.Application, listen: str) -> AsyncIterator[int]:
     host, _, port = listen.rpartition(":")
-    if not port.isdecimal():
+    if not port.isdecimal() or int(port) > PORT_MAX:
         raise BadConfiguration(f"REMEDIATOR_LISTEN: {listen!r} is not an address; write one as :9595 or 127.0.0.1:9595")
     # Not decompressed: the webhook refuses what is compressed, and nobody's small bomb grows large here.
     runner = web.AppRunner(

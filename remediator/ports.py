@@ -388,6 +388,10 @@ class Releases(Protocol):
         """The release it ran before its current one, or empty."""
         ...
 
+    def all(self) -> Sequence[str]:
+        """Every release on record."""
+        ...
+
 
 class Ledger(Protocol):
     """One transaction's view of the store. Synchronous: it runs on the store's own thread, or inline in a simulation."""

@@ -1,19 +1,29 @@
 """Gather: from a rung of a playbook and the labels of an alert to a candidate with its target looked up."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from remediator.core.alert import Episode
 from remediator.core.playbook import Playbook, Rung
 from remediator.core.snapshot import Candidate
-from remediator.core.step import Rollback, bind
+from remediator.core.step import Prune, Rollback, bind
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.ports import Evidence
 from remediator.world import World
 
-Previous = Callable[[Workload], Awaitable[str]]
-"""The release that a workload ran before its current one, or empty."""
+
+class History(Protocol):
+    """What is on record of releases."""
+
+    async def previous(self, workload: Workload) -> str:
+        """The release that the workload ran before its current one, or empty."""
+        ...
+
+    async def releases(self) -> Sequence[str]:
+        """Every release on record: what a rollback may return to."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +50,18 @@ class Prospect:
         return self.world.platform_of(step, self.workload).describe(step, self.workload)
 
 
-async def look_up(world: World, previous: Previous, run: str, episode: Episode, playbook: Playbook, number: int) -> Prospect:
+async def look_up(world: World, history: History, run: str, episode: Episode, playbook: Playbook, number: int) -> Prospect:
     """Find the target of rung `number` (from 0), and fill in what its step leaves open."""
     rung = playbook.ladder[number]
     lookup = await world.find((rung.target or playbook.target).bind(episode.labels))
     bound = bind(rung.step, episode.labels)
     step, lookup = (rung.step, bound) if isinstance(bound, Unbound) else (bound, lookup)
     candidate = Candidate(run, episode, playbook, number, step, lookup, rung.approval_required)
-    if isinstance(step, Rollback) and candidate.workload is not None:
-        candidate = replace(candidate, step=replace(step, to=await previous(candidate.workload)))
+    match step:
+        case Rollback() if candidate.workload is not None:
+            candidate = replace(candidate, step=replace(step, to=await history.previous(candidate.workload)))
+        case Prune():
+            candidate = replace(candidate, step=replace(step, keep=tuple(await history.releases())))
     return Prospect(candidate, world)
 
 

@@ -9,7 +9,7 @@ claimed and not called is called, what was called without an outcome is observed
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -124,10 +124,15 @@ class Remediator:
         return await self._end(run, RunEvent.ESCALATE, reason, playbook), None
 
     async def _prospect(self, run: Run, playbook: Playbook, number: int) -> Prospect:
-        return await look_up(self._world, self._previous, run.id, run.episode, playbook, number)
+        return await look_up(self._world, self, run.id, run.episode, playbook, number)
 
-    async def _previous(self, workload: Workload) -> str:
+    async def previous(self, workload: Workload) -> str:
+        """The release that the workload ran before its current one, or empty."""
         return await self._store.run(lambda ledger: ledger.releases.previous(workload))
+
+    async def releases(self) -> Sequence[str]:
+        """Every release on record."""
+        return await self._store.run(lambda ledger: ledger.releases.all())
 
     async def _decide(self, prospect: Prospect) -> Decision:
         now = self._clock.now()
@@ -194,7 +199,7 @@ class Remediator:
         for number in range(prospect.candidate.rung, len(prospect.playbook.ladder)):
             rung = prospect.playbook.ladder[number]
             later = prospect if number == prospect.candidate.rung else await self._prospect(run, prospect.playbook, number)
-            if later.candidate.workload is not None and applies(rung, evidence):
+            if later.candidate.workload is not None and applies(rung, evidence) and not _leads_nowhere(later):
                 shown.append(later.command)
         run = replace(run, target=prospect.candidate.target, rung=prospect.candidate.rung)
         row = _decision_row(decision, self._clock.now(), commands=shown)
@@ -438,6 +443,11 @@ def _step_that_went(run: Run, playbook: Playbook, gone: LedgerRow) -> Step:
     step = bind(playbook.ladder[run.rung].step, run.episode.labels)
     assert not isinstance(step, Unbound)
     return replace(step, to=gone.data["to"]) if isinstance(step, Rollback) else step
+
+
+def _leads_nowhere(prospect: Prospect) -> bool:
+    """A rollback with nothing on record to go back to: the target guard refuses it, and nobody can type it."""
+    return isinstance(prospect.candidate.step, Rollback) and not prospect.candidate.step.to
 
 
 def _decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:

@@ -73,7 +73,6 @@ class CommandTarget(_Section):
     restart: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
-    rollback: tuple[str, ...] = ()
     status: Annotated[tuple[str, ...], Field(min_length=1)]
     """Exit status 0 means that it runs and is healthy."""
     logs: tuple[str, ...] = ()
@@ -145,8 +144,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise FileProblem([Problem(path, 1, "", "must be a mapping of settings, such as mode: suggest")])
     given = {name: value for key, value in environment.items() if (name := _setting(key)) and value}
     known = Settings.model_fields.keys() - FILE_ONLY
+    variables = [_variable(name) for name in known]
     problems = [
-        Problem("environment", 0, f"{PREFIX}{name.upper()}", f"is not a setting; {instead(name, known)}")
+        Problem("environment", 0, _variable(name), f"is not a setting; {instead(_variable(name), variables)}")
         for name in given.keys() - known
     ]
     try:
@@ -164,7 +164,11 @@ def _setting(key: str) -> str:
     return key.removeprefix(PREFIX).lower() if ours else ""
 
 
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
 def _at_home(problem: Problem, given: Mapping[str, str]) -> Problem:
     """A problem with a value from the environment names the variable, not a line of the file."""
     name = re.split(r"[.\[]", problem.field)[0]
-    return replace(problem, file="environment", line=0, field=f"{PREFIX}{name.upper()}") if name in given else problem
+    return replace(problem, file="environment", line=0, field=_variable(name)) if name in given else problem

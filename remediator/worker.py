@@ -5,6 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import thread_time
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from remediator.core.playbook import PlaybookIndex
 from remediator.core.run import Run
@@ -16,8 +19,9 @@ from remediator.telemetry import Telemetry, about
 IDLE_SECONDS = 5.0
 STORE_RETRY_SECONDS = 1.0
 BREAKDOWN_RETRY = timedelta(seconds=30)
-YIELD_TO_INTAKE = 2.0
-"""After a full batch the worker sleeps this many times what the batch took: accepting alerts comes before expanding them."""
+YIELD_TO_INTAKE = 6.0
+"""Accepting alerts comes before expanding them: how long to rest after a full batch, as a multiple of what it took, while
+the loop is as much busy as idle; none while it is idle, so that a backlog is worked off at full speed after a storm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Worker:
         self._woken = asyncio.Event()
         self._stopping = False
         self._leased_until = clock.now() + pace.lease
+        self._measured = 0.0, 0.0
+        """Seconds on the wall and of the loop's thread, when last looked at."""
 
     def wake(self) -> None:
         """There may be something to do: a message came in, a run ended, somebody resumed."""
@@ -111,14 +117,20 @@ class Worker:
         for run in () if self._stopping else leased:
             task = asyncio.create_task(self._advance(run), name=f"run {run.id}")
             self._advancing.add(task)
-            task.add_done_callback(self._advancing.discard)
+            task.add_done_callback(self._advanced)
+        busy = self._measure_loop()
         if expanded.messages:
             took = asyncio.get_running_loop().time() - began_at
-            await asyncio.sleep(took * YIELD_TO_INTAKE if expanded.alerts > 1 else 0)
+            await asyncio.sleep(took * YIELD_TO_INTAKE * busy / (1.0 - busy) if expanded.is_full else 0)
             return 0.0
         if next_due is None or free == len(leased):
             return IDLE_SECONDS
         return min(max((next_due - self._clock.now()).total_seconds(), 0.0), IDLE_SECONDS)
+
+    def _measure_loop(self) -> float:
+        """The share of the time since the last call that the loop's thread was at work; 0.7 at most: no storm stops expanding."""
+        (wall, used), self._measured = self._measured, (asyncio.get_running_loop().time(), thread_time())
+        return min((self._measured[1] - used) / max(self._measured[0] - wall, 1e-6), 0.7)
 
     async def _advance(self, run: Run) -> None:
         """Advance one leased run and give it back. Whatever goes wrong stays with this run."""
@@ -135,6 +147,10 @@ class Worker:
             due_at = await self._after_breakdown(run)
         if due_at is not None:
             await self._give_back(run, due_at)
+
+    def _advanced(self, task: asyncio.Task[None]) -> None:
+        """In this order: who is woken first would find the place still taken, and rest."""
+        self._advancing.discard(task)
         self.wake()
 
     async def _after_breakdown(self, run: Run) -> datetime | None:
@@ -148,11 +164,11 @@ class Worker:
         return now + BREAKDOWN_RETRY
 
     async def _give_back(self, run: Run, due_at: datetime) -> None:
-        while True:
-            try:
-                return await self._store.run(lambda ledger: ledger.runs.release(run, due_at))
-            except StoreUnavailable:
-                await asyncio.sleep(STORE_RETRY_SECONDS)
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable), wait=wait_fixed(STORE_RETRY_SECONDS)
+        ):
+            with attempt:
+                await self._store.run(lambda ledger: ledger.runs.release(run, due_at))
 
     async def _keep_leases(self) -> None:
         """A heartbeat for all leases of this process at once, three times in a lease."""

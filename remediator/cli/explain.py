@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -67,10 +67,8 @@ async def _explain(alert: Alert, index: PlaybookIndex, world: World, ledger: Sql
     live = ledger.runs.last_of(episode.id) if episode.id else None
     run = live.id if live else "explain"
 
-    async def previous(workload: Workload) -> str:
-        return ledger.releases.previous(workload)
-
-    prospects = [await look_up(world, previous, run, episode, playbook, number) for number in range(len(playbook.ladder))]
+    history = _History(ledger)
+    prospects = [await look_up(world, history, run, episode, playbook, number) for number in range(len(playbook.ladder))]
     first = prospects[0].candidate
     decision = decide(first, Snapshot(ledger.claims.facts(first, episode), policy), now)
     print(f"target    {first.target or 'not one workload'}")
@@ -80,6 +78,19 @@ async def _explain(alert: Alert, index: PlaybookIndex, world: World, ledger: Sql
     _print_guards(decision)
     _print_ladder(playbook, prospects)
     return True
+
+
+class _History:
+    """Implements `prospect.History` over a ledger that is only read."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        self._releases = ledger.releases
+
+    async def previous(self, workload: Workload) -> str:
+        return self._releases.previous(workload)
+
+    async def releases(self) -> Sequence[str]:
+        return self._releases.all()
 
 
 def _print_guards(decision: Decision) -> None:

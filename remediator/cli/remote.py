@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -92,13 +93,13 @@ def _ask(arguments: argparse.Namespace, path: str, body: Mapping[str, str] | Non
     if token := os.environ.get("REMEDIATOR_OPERATOR_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, headers)  # noqa: S310 - the operator's own address
     try:
+        request = urllib.request.Request(url + path, data, headers)  # noqa: S310 - the operator's own address
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:  # noqa: S310
             return json.load(response)
     except urllib.error.HTTPError as error:
         raise Unanswered(_reason(error)) from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         raise Unanswered(f"no remediator answers at {url} ({why}); name another with --url") from error
 

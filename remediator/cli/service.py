@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 
-from remediator.app import BadConfiguration, sqlite_path
+from remediator.app import BadConfiguration, sqlite_path, usable
 from remediator.app import serve as serve_until_stopped
 from remediator.ingress.auth import BadSecretFile
 from remediator.logs import make_log, quiet_libraries
@@ -14,6 +14,8 @@ from remediator.storage.migrate import HEAD, SchemaTooNew, upgrade
 from remediator.storage.sqlite import StoreInUse
 from remediator.yaml_lines import FileProblem
 
+GIL_SECONDS_MAX = 0.001
+"""How long one thread may keep the other waiting: the loop the store's, and the store's the loop. Python's own is 5 ms."""
 CANNOT_START = (BadConfiguration, BadSecretFile, FileProblem, StoreInUse, SchemaTooNew)
 
 
@@ -22,6 +24,7 @@ def serve(_arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(os.environ)
         quiet_libraries()
+        sys.setswitchinterval(GIL_SECONDS_MAX)
         asyncio.run(serve_until_stopped(settings, make_log(settings.log_format, settings.log_level)))
     except CANNOT_START as error:
         return complain(error)
@@ -31,7 +34,9 @@ def serve(_arguments: argparse.Namespace) -> int:
 def migrate(_arguments: argparse.Namespace) -> int:
     """Bring the schema up to date."""
     try:
-        before = upgrade(sqlite_path(load_settings(os.environ).store))
+        path = sqlite_path(load_settings(os.environ).store)
+        with usable(path):
+            before = upgrade(path)
     except CANNOT_START as error:
         return complain(error)
     print(f"the schema is {HEAD}" + ("" if before == HEAD else f"; it was {before or 'not there'}"))

@@ -39,7 +39,8 @@ class Matcher:
                 return _compiled(self.value).fullmatch(value) is None
 
     def __str__(self) -> str:
-        return f'{self.label}{self.op}"{self.value}"'
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'{self.label}{self.op}"{escaped}"'
 
 
 def parse_matcher(text: str) -> Matcher:
@@ -47,7 +48,7 @@ def parse_matcher(text: str) -> Matcher:
     found = _MATCHER.fullmatch(text)
     if found is None:
         raise ValueError(f'{text!r} is not a matcher; write one as: alertname = RedisDown, or severity =~ "critical|page"')
-    value = found["bare"] if found["quoted"] is None else _unescaped(found["quoted"])
+    value = _unescaped(found["bare"] if found["quoted"] is None else found["quoted"])
     matcher = Matcher(found["label"], MatchOp(found["op"]), value)
     if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
         try:
@@ -62,8 +63,9 @@ def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     return all(matcher.matches(labels) for matcher in matchers)
 
 
-def _unescaped(quoted: str) -> str:
-    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], quoted)
+def _unescaped(value: str) -> str:
+    """As Alertmanager does: a backslash escapes itself, `"` and `n`; before anything else it is one (`db\\.shop`)."""
+    return re.sub(r"""\\([\\"n])""", lambda found: "\n" if found[1] == "n" else found[1], value)
 
 
 @lru_cache(maxsize=1024)

@@ -87,14 +87,16 @@ class Exec:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Remove unused images and stopped containers of the engine. Never volumes."""
+    """Remove unused images and stopped containers of the engine. Never volumes, nor releases that a rollback may need."""
 
     name: ClassVar[str] = "prune"
     service: ClassVar[str] = ""
     risk: ClassVar[Risk] = Risk.LOW
+    timeout: ClassVar[timedelta] = timedelta(minutes=2)  # no removal is begun after this
     images: bool = field(default=True, metadata={"doc": "Remove images that no container uses."})
     containers: bool = field(default=True, metadata={"doc": "Remove containers that have stopped."})
     older_than: timedelta = field(default=timedelta(hours=24), metadata={"doc": "Only what is at least this old."})
+    keep: tuple[str, ...] = field(default=(), metadata={"doc": "Images that were recorded as releases.", "hidden": True})
 
 
 @dataclass(frozen=True, slots=True)

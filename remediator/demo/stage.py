@@ -25,13 +25,17 @@ class Stage:
     clean_ups: list[Callable[[], None]] = field(default_factory=list)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Start a process in a session of its own, so that Ctrl-C reaches the demo first."""
+        """Start a process in a session of its own, so that Ctrl-C reaches the demo first.
+
+        Settings of another remediator in the environment are not passed on: they would come before the demo's own.
+        """
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("REMEDIATOR_")}
         log = (self.directory / f"{name}.log").open("wb")
         with log:
             self.processes[name] = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**os.environ, **(environment or {})},
+                env={**inherited, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from remediator.demo.stage import Stage, free_port
 
 SERVICE = "demo-api"
-DOCKER_SOCKET = Path("/var/run/docker.sock")
+DOCKER_URL = "unix:///var/run/docker.sock"
 BUSYBOX = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 IMAGE = "remediator-demo:1"
 PULLED = "busybox:stable"
@@ -43,10 +43,10 @@ class Victim(Protocol):
 class ContainerVictim:
     """A container that serves two files with BusyBox's httpd. It has opted in by its label."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, docker_url: str) -> None:
         from remediator.platforms.docker_engine import DockerEngine
 
-        self._engine = DockerEngine(f"unix://{DOCKER_SOCKET}", threads=1, timeout=timedelta(seconds=60))
+        self._engine = DockerEngine(docker_url, threads=1, timeout=timedelta(seconds=60))
         self.name = f"{SERVICE}-{uuid.uuid4().hex[:6]}"  # noqa: TID251 - a name on a shared engine, not a run's id
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -111,15 +111,24 @@ class ProcessVictim:
 
 
 def make_victim(stage: Stage) -> Victim:
-    """A container if an engine answers and has, or can get, an image; a process otherwise."""
-    if DOCKER_SOCKET.exists():
+    """A container if an engine answers and has, or can get, an image; a process otherwise.
+
+    The engine is that of REMEDIATOR_DOCKER_URL, as for `serve`; if that is empty, there is none.
+    """
+    docker_url = os.environ.get("REMEDIATOR_DOCKER_URL", DOCKER_URL)
+    if docker_url and _may_answer(docker_url):
         from remediator.ports import PortError
 
         try:
-            return ContainerVictim(stage)
+            return ContainerVictim(stage, docker_url)
         except PortError as error:
             print(f"  no container ({error}); taking a process instead")
     return ProcessVictim(stage)
+
+
+def _may_answer(docker_url: str) -> bool:
+    """Whether it is worth asking: a socket that is not there goes without saying."""
+    return not docker_url.startswith("unix://") or Path(docker_url.removeprefix("unix://")).exists()
 
 
 def _find_or_make_image(client: Any) -> str:

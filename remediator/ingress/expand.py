@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from remediator.core.alert import Alert, AlertStatus, Episode, Heard
 from remediator.core.playbook import PlaybookIndex
@@ -12,6 +13,7 @@ from remediator.ports import Inbound, Ledger, PlaybookText
 ALERTS_MAX = 128
 """Alerts in one transaction: some 5 ms, so that a commit of the intake never waits long behind it."""
 MESSAGES_MAX = 32
+NewRun = Callable[[], str]
 WATCHDOG = "Watchdog"
 """The customary name of the alert that always fires. It is no incident: only its absence is."""
 
@@ -29,14 +31,20 @@ class Expanded:
     recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
     """Playbook, whether remediator acted, seconds from opening to resolve."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more."""
+        return self.messages >= MESSAGES_MAX or self.alerts >= ALERTS_MAX
+
 
 def expand(ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime], str], now: datetime) -> Expanded:
     """Expand the oldest messages, as many as fit one batch, and remove them."""
+    new_run = partial(new_id, now)
     done = Expanded()
     taken: list[Inbound] = []
     for message in ledger.inbox.take(MESSAGES_MAX):
         for alert in _alerts_of(message, done):
-            _hear(ledger, alert, message.received_at, playbooks, new_id(now), done)
+            _hear(ledger, alert, message.received_at, playbooks, new_run, done)
             done.alerts += 1
         taken.append(message)
         if done.alerts >= ALERTS_MAX:
@@ -55,7 +63,7 @@ def _alerts_of(message: Inbound, done: Expanded) -> Sequence[Alert]:
         return ()
 
 
-def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
+def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:
     if alert.labels.get("alertname") == WATCHDOG:
         done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
         return
@@ -64,18 +72,18 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
         return
     match heard:
         case Heard.OPENED | Heard.LATE | Heard.CONFIRMED | Heard.CONTINUED:
-            _admit(ledger, episode, at, playbooks, run, done)
+            _admit(ledger, episode, at, playbooks, new_run, done)
         case Heard.CLOSED:
             last = ledger.runs.last_of(episode.id)
             acted = last is not None and (last.goes > 0 or last.rung > 0)
             done.recoveries.append((last.playbook if last else "", acted, (at - episode.opened_at).total_seconds()))
 
 
-def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, run: str, done: Expanded) -> None:
+def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:
     playbook = playbooks.find(episode.labels)
     if playbook is None:
         ledger.runs.unmatched(episode, at)
         done.unmatched += 1
         return
     text = PlaybookText(playbook.name, playbook.version, playbook.source)
-    ledger.runs.admit(run, episode, text, at, at + playbook.limits.give_up)
+    ledger.runs.admit(new_run(), episode, text, at, at + playbook.limits.give_up)

@@ -59,7 +59,7 @@ from remediator.ports import (
 from remediator.settings import CommandTarget
 
 FIELDS = frozenset({"name", "service"})
-STEPS = ("restart", "start", "stop", "rollback")
+STEPS = ("restart", "start", "stop")
 OUTPUT_BYTES_MAX = 4 * TEXT_MAX
 LAST_OUTPUT_SECONDS = 0.5
 """How long to listen on after the end of a command: a daemon that it started may hold its output open for ever."""
@@ -202,9 +202,9 @@ def target_of(workload: Workload, targets: Mapping[str, CommandTarget]) -> Comma
 def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[str, ...]:
     """The command of a step. Raises PermanentError if the platform has none, or none is configured."""
     match step:
-        case Restart() | Start() | Stop() | Rollback():
+        case Restart() | Start() | Stop():
             argv: tuple[str, ...] = getattr(target, step.name)
-        case Exec() | Prune() | TerminateIdle() | RedisFlush():
+        case Rollback() | Exec() | Prune() | TerminateIdle() | RedisFlush():
             raise _unsupported(step)
         case Logs() | Stats() | Inspect() | Events() | RolloutAge():
             argv = ()

@@ -4,11 +4,10 @@ It acts on the very containers that were decided upon: one that was recreated si
 A rollback is a recreation; its theory stands above `_prepared`.
 """
 
-import json
 import math
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from copy import deepcopy
 from datetime import timedelta
@@ -20,26 +19,30 @@ from urllib3 import BaseHTTPResponse
 from remediator.core.step import Exec, Prune, RedisFlush, Restart, Rollback, Start, Step, Stop, TerminateIdle
 from remediator.core.target import Health, Instance, Workload
 from remediator.platforms import TEXT_MAX, readable
-from remediator.platforms.docker import coming_name, parked_name, unnamed_volumes
-from remediator.platforms.docker_engine import (
-    ALLOW,
+from remediator.platforms.docker_commands import unsupported
+from remediator.platforms.docker_container import (
     COMPOSE_IMAGE,
+    Container,
+    coming_name,
+    parked_name,
+    unnamed_volumes,
+)
+from remediator.platforms.docker_engine import (
     FAILURES,
     TIMEOUTS,
     Client,
-    Container,
     DockerEngine,
-    Facts,
     NotFound,
+    after,
     image_config,
     request,
 )
-from remediator.ports import Evidence, OutcomeUnknown, PermanentError, PortError, TransientError
+from remediator.platforms.docker_prune import pruned
+from remediator.ports import Evidence, Facts, OutcomeUnknown, PermanentError, PortError, TransientError
 
 STOP_GRACE_SECONDS = 10
 """Docker's own, where neither the container nor the step says how long."""
 SWAP_EXTRA = timedelta(seconds=60)
-PRUNE_EXTRA = timedelta(minutes=5)
 OUTPUT_BYTES_MAX = 4 * TEXT_MAX
 
 
@@ -71,9 +74,9 @@ class DockerActuator:
                     raise PermanentError(f"the command in {name} exited with {code}: {readable(output, 500)}")
                 return f"the command in {name} exited with 0"
             case Prune():
-                return await self._prune(step)
+                return await pruned(step, self._engine)
             case TerminateIdle() | RedisFlush():
-                raise PermanentError(f"Docker does not offer {step.name}")
+                raise unsupported(step)
             case _:
                 assert_never(step)
 
@@ -104,26 +107,6 @@ class DockerActuator:
         code, output = await self._engine.write(partial(_executed, step, runs.id), step.timeout)
         return runs.name, code, output
 
-    async def _prune(self, step: Prune) -> str:
-        """Containers that opted in stay, since a stopped one may be there to be started. Volumes are never touched."""
-        until = [f"{int(step.older_than.total_seconds())}s"]
-        done: list[str] = []
-        try:
-            if step.containers:
-                told = await self._engine.write(
-                    partial(_pruned, "containers", {"until": until, "label!": [ALLOW]}), PRUNE_EXTRA
-                )
-                done.append(f"{len(told['ContainersDeleted'] or ())} containers, {told['SpaceReclaimed'] / 2**20:.0f} MiB")
-            if step.images:
-                told = await self._engine.write(
-                    partial(_pruned, "images", {"until": until, "dangling": ["false"]}), PRUNE_EXTRA
-                )
-                removed = sum("Deleted" in one for one in told["ImagesDeleted"] or ())
-                done.append(f"{removed} images and layers, {told['SpaceReclaimed'] / 2**20:.0f} MiB")
-        except PortError as error:
-            raise _after("removed", done, error) from error
-        return f"removed {'; '.join(done) or 'nothing'}"
-
 
 async def _one_by_one(verb: str, instances: Sequence[Instance], act: Callable[[Instance], Awaitable[object]]) -> str:
     done: list[str] = []
@@ -131,21 +114,8 @@ async def _one_by_one(verb: str, instances: Sequence[Instance], act: Callable[[I
         try:
             done.append(str(await act(one) or one.name))
         except PortError as error:
-            raise _after(verb, done, error, f"{one.name}: ") from error
+            raise after(verb, done, error, f"{one.name}: ") from error
     return f"{verb} {', '.join(done) or 'nothing: there was nothing to do'}"
-
-
-def _after(verb: str, done: Sequence[str], error: PortError, about: str = "") -> PortError:
-    """The error, and what was done before it. With that, "it did not happen" is no longer true of the whole step."""
-    if not done:
-        return type(error)(f"{about}{error}")
-    family = PermanentError if isinstance(error, TransientError) else type(error)
-    return family(f"{about}{error} (before that, {verb} {', '.join(done)})")
-
-
-def _pruned(what: str, filters: Mapping[str, list[str]], client: Client) -> Facts:
-    told: Facts = request(client, "POST", f"/{what}/prune", params={"filters": json.dumps(filters)}).json()
-    return told
 
 
 # --- Rollback -----------------------------------------------------------------------------------------------------------

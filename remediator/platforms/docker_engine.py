@@ -1,4 +1,4 @@
-"""One Docker engine: how it is reached, within which deadlines, and what it tells of a container.
+"""One Docker engine: how it is reached, and within which deadlines.
 
 docker-py blocks and is not thread-safe: every thread of a small pool owns one client, and callers wait for the pool
 with a deadline, so that an engine that is slow or gone holds up nobody else. The only module that imports docker-py.
@@ -8,9 +8,8 @@ import asyncio
 import math
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -23,15 +22,14 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import NewConnectionError
 from urllib3.exceptions import TimeoutError as TransportTimeout
 
-from remediator.core.target import Health
-from remediator.ports import OutcomeUnknown, PermanentError, PortError, TransientError
+from remediator.ports import Facts, OutcomeUnknown, PermanentError, PortError, TransientError
 
 __all__ = [
     "APIError",
     "Client",
-    "Container",
     "DockerEngine",
     "NotFound",
+    "after",
     "image_config",
     "own_container_id",
     "refused",
@@ -40,16 +38,6 @@ __all__ = [
 
 T = TypeVar("T")
 Client: TypeAlias = APIClient
-Facts: TypeAlias = Mapping[str, Any]
-
-ALLOW = "remediator.io/allow"
-SERVICE = "remediator.io/service"
-PROTECTED = "remediator.io/protected"
-COMPOSE_PROJECT = "com.docker.compose.project"
-COMPOSE_SERVICE = "com.docker.compose.service"
-COMPOSE_ONEOFF = "com.docker.compose.oneoff"
-COMPOSE_IMAGE = "com.docker.compose.image"
-
 FAILURES = (DockerException, RequestException, TransportError, OSError)
 """All that docker-py raises of the engine's or the connection's making."""
 
@@ -198,6 +186,14 @@ def refused(error: APIError, lost: type[PortError] = OutcomeUnknown) -> PortErro
     return PermanentError(f"the Docker engine refuses: {words}")
 
 
+def after(verb: str, done: Sequence[str], error: PortError, about: str = "") -> PortError:
+    """The error, and what was done before it. With that, "it did not happen" is no longer true of the whole step."""
+    if not done:
+        return type(error)(f"{about}{error}")
+    family = PermanentError if isinstance(error, TransientError) else type(error)
+    return family(f"{about}{error} (before that, {verb} {', '.join(done)})")
+
+
 def _never_sent(error: BaseException) -> bool:
     """Whether the connection was not even made: no such socket, nobody listens, not permitted, or no answer to connecting."""
     causes: BaseException | None = error
@@ -208,102 +204,6 @@ def _never_sent(error: BaseException) -> bool:
             return True
         causes = causes.__cause__ or causes.__context__
     return False
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """One container, as `GET /containers/{id}/json` told it."""
-
-    told: Facts
-
-    @property
-    def id(self) -> str:
-        return str(self.told["Id"])
-
-    @property
-    def name(self) -> str:
-        return str(self.told["Name"]).removeprefix("/")
-
-    @property
-    def image(self) -> str:
-        """The id of the image that it was created from; a tag may have moved since."""
-        return str(self.told["Image"])
-
-    @property
-    def config(self) -> Facts:
-        config: Facts = self.told["Config"]
-        return config
-
-    @property
-    def host_config(self) -> Facts:
-        host_config: Facts = self.told["HostConfig"]
-        return host_config
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return self.config.get("Labels") or {}
-
-    @property
-    def state(self) -> Facts:
-        state: Facts = self.told["State"]
-        return state
-
-    @property
-    def status(self) -> str:
-        """created, running, paused, restarting, removing, exited or dead."""
-        return str(self.state["Status"])
-
-    @property
-    def started_at(self) -> str:
-        """As the engine writes it, in nanoseconds: two starts never look alike."""
-        return str(self.state["StartedAt"])
-
-    @property
-    def runs(self) -> bool:
-        return self.status == "running"
-
-    @property
-    def health(self) -> Health:
-        """Its health check's word while it runs; paused and restarting ones do no work and count as unhealthy."""
-        match self.status, (self.state.get("Health") or {}).get("Status", "none"):
-            case "running", "none" | "healthy":
-                return Health.HEALTHY
-            case "running", "starting":
-                return Health.STARTING
-            case "running" | "paused" | "restarting", _:
-                return Health.UNHEALTHY
-            case _:
-                return Health.STOPPED
-
-    def overrides(self, image: Facts) -> dict[str, Any]:
-        """Its configuration without what it took from its image's (`image`, the `Config` of the image): what was asked for.
-
-        Docker merges the two when it creates a container and keeps no record, so equal values count as taken from the
-        image. An entrypoint that was overridden keeps its command: Docker then takes no command from the image.
-        """
-        asked: dict[str, Any] = {}
-        for key, value in self.config.items():
-            base = image.get(key)
-            if isinstance(value, dict) and isinstance(base, dict):
-                value = {name: given for name, given in value.items() if name not in base or base[name] != given}
-            elif key == "Env":
-                value = [given for given in value or () if given not in (base or ())]
-            elif value == base:
-                continue
-            if value or key == "StopTimeout":  # of which 0 is a choice, too
-                asked[key] = value
-        if self.config.get("Entrypoint") != image.get("Entrypoint"):
-            asked["Entrypoint"] = self.config.get("Entrypoint") or [""]
-            asked["Cmd"] = self.config.get("Cmd")
-        if asked.get("Hostname") == self.id[:12] or self.shares_host_name:
-            asked.pop("Hostname", None)
-        return {key: value for key, value in asked.items() if key not in ("Image", "OnBuild", "ArgsEscaped")}
-
-    @property
-    def shares_host_name(self) -> bool:
-        """Whether its host name is the machine's or another container's, and must not be given when it is recreated."""
-        network = str(self.host_config.get("NetworkMode"))
-        return network == "host" or network.startswith("container:") or self.host_config.get("UTSMode") == "host"
 
 
 _OWN_MOUNT = re.compile(r"/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) /etc/")

@@ -7,6 +7,7 @@ from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 def micros(at: datetime) -> int:
@@ -26,7 +27,7 @@ def moment_or_none(value: int | None) -> datetime | None:
 
 
 def dump(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), default=str)
+    return _encode(value)
 
 
 def load(text: str) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from remediator.storage.database import Database
 
 GET = "SELECT * FROM episodes WHERE id = :id"
 OPEN = "SELECT * FROM episodes WHERE key = :key AND state = 'open'"
-LAST_OVER = "SELECT * FROM episodes WHERE key = :key AND state <> 'open' ORDER BY id DESC LIMIT 1"
+# The open one or, if there is none, the latest that is over: one question, because it is asked about every alert.
+LAST = """
+    SELECT * FROM episodes
+     WHERE id = coalesce((SELECT id FROM episodes WHERE key = :key AND state = 'open'),
+                         (SELECT max(id) FROM episodes WHERE key = :key AND state <> 'open'))
+"""
 INSERT = """
     INSERT INTO episodes (key, alertname, fingerprint, labels, annotations, state, confirmed,
                           starts_at, opened_at, heard_at, ends_at)
@@ -104,7 +109,7 @@ class SqlEpisodes:
         return list(found.values())
 
     def _last(self, key: str) -> Episode | None:
-        row = self._db.one(OPEN, key=key) or self._db.one(LAST_OVER, key=key)
+        row = self._db.one(LAST, key=key)
         return None if row is None else episode_of(row)
 
     def _open(self, alert: Alert, key: str, at: datetime, *, confirmed: bool) -> Episode:

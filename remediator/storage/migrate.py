@@ -1,6 +1,8 @@
 """Schema migrations: from any released version, or from nothing, to the newest. Alembic does the work."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 HEAD = "0001"
@@ -42,6 +44,16 @@ def upgrade(path: Path) -> str:
     return before
 
 
+def upgrade_apart(path: Path) -> str:
+    """`upgrade`, in a process that ends with it: what Alembic and SQLAlchemy would leave in memory is 20 MB.
+
+    Should it fail there, the same error is met again here, where it can be told.
+    """
+    if revision_of(path) != HEAD:
+        subprocess.run([sys.executable, "-m", __name__, str(path)], check=False, stderr=subprocess.DEVNULL)
+    return upgrade(path)
+
+
 def config_for(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Alembic is imported late
     """Alembic's configuration for the database at `path`."""
     from alembic.config import Config
@@ -50,3 +62,7 @@ def config_for(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Al
     config.set_main_option("script_location", "remediator:storage/migrations")
     config.attributes["url"] = f"sqlite:///{path}"
     return config
+
+
+if __name__ == "__main__":
+    upgrade(Path(sys.argv[1]))

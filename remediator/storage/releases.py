@@ -1,5 +1,6 @@
 """What each workload ran, as a short history: where a rollback goes back to."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from remediator.core.target import Workload
@@ -12,6 +13,7 @@ RECORD = "INSERT INTO releases (workload, release, seen_at) VALUES (:workload, :
 PREVIOUS = """
     SELECT release FROM releases WHERE workload = :workload AND release <> :release ORDER BY id DESC LIMIT 1
 """
+ALL = "SELECT DISTINCT release FROM releases ORDER BY release"
 FORGET = "DELETE FROM releases WHERE workload = :workload AND release = :release"
 
 
@@ -29,6 +31,9 @@ class SqlReleases:
     def previous(self, workload: Workload) -> str:
         row = self._db.one(PREVIOUS, workload=workload.id, release=workload.release) if workload.release else None
         return row["release"] if row else ""
+
+    def all(self) -> Sequence[str]:
+        return [row["release"] for row in self._db.all(ALL)]
 
     def forget(self, target: str, release: str) -> None:
         self._db.run(FORGET, workload=target, release=release)

@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from remediator.core.snapshot import Policy
@@ -53,6 +53,8 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
         self._ledger: SqlLedger | None = None
+        self._guard = Lock()
+        """Over what the loop hands to the thread: the next four."""
         self._bodies: list[tuple[bytes, datetime, Waiting]] = []
         self._works: list[tuple[Work, Waiting]] = []
         self._backlog_bytes = 0
@@ -63,15 +65,17 @@ class SqliteStore:
         if self._backlog_bytes + len(body) > BACKLOG_BYTES_MAX:
             raise StoreUnavailable("too many messages wait to be written")
         done: Waiting = asyncio.get_running_loop().create_future()
-        self._bodies.append((body, received_at, done))
-        self._backlog_bytes += len(body)
-        self._commit_soon()
+        with self._guard:
+            self._bodies.append((body, received_at, done))
+            self._backlog_bytes += len(body)
+            self._commit_soon()
         await done
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
         done: Waiting = asyncio.get_running_loop().create_future()
-        self._works.append((work, done))
-        self._commit_soon()
+        with self._guard:
+            self._works.append((work, done))
+            self._commit_soon()
         result: T = await done
         return result
 
@@ -81,30 +85,32 @@ class SqliteStore:
         self._thread.shutdown()
         os.close(self._lock)
 
-    # --- the loop's side: hand over everything that waits, as soon as the thread is free ---
+    # --- the loop's side ---
 
     def _commit_soon(self) -> None:
-        if self._committing:
-            return
-        self._committing = True
-        bodies, self._bodies = self._bodies, []
-        works, self._works = self._works, []
-        self._backlog_bytes = 0
-        loop = asyncio.get_running_loop()
-        committed = loop.run_in_executor(self._thread, self._commit, bodies, works)
-        committed.add_done_callback(partial(self._settle, [done for *_, done in bodies], [done for _, done in works]))
-
-    def _settle(self, puts: list[Waiting], runs: list[Waiting], committed: Waiting) -> None:
-        self._committing = False
-        put_error, outcomes = committed.result()
-        for done in puts:
-            _resolve(done, put_error)
-        for done, outcome in zip(runs, outcomes, strict=True):
-            _resolve(done, outcome)
-        if self._bodies or self._works:
-            self._commit_soon()
+        if not self._committing:
+            self._committing = True
+            self._thread.submit(self._commit_all, asyncio.get_running_loop())
 
     # --- the thread's side ---
+
+    def _commit_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Until nothing waits. A busy loop comes round only after a whole turn: the disk must not stand idle until then."""
+        while waiting := self._take():
+            bodies, works = waiting
+            put_error, outcomes = self._commit(bodies, works)
+            settled = [(done, put_error) for *_, done in bodies]
+            settled += [(done, outcome) for (_, done), outcome in zip(works, outcomes, strict=True)]
+            loop.call_soon_threadsafe(_settle, settled)
+
+    def _take(self) -> tuple[list[tuple[bytes, datetime, Waiting]], list[tuple[Work, Waiting]]] | None:
+        """Everything that waits."""
+        with self._guard:
+            bodies, self._bodies = self._bodies, []
+            works, self._works = self._works, []
+            self._backlog_bytes = 0
+            self._committing = bool(bodies or works)
+        return (bodies, works) if bodies or works else None
 
     def _commit(
         self, bodies: list[tuple[bytes, datetime, Waiting]], works: list[tuple[Work, Waiting]]
@@ -188,10 +194,11 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _resolve(done: Waiting, outcome: Any) -> None:
-    if done.cancelled():
-        return
-    if isinstance(outcome, Exception):
-        done.set_exception(outcome)
-    else:
-        done.set_result(outcome)
+def _settle(settled: list[tuple[Waiting, Any]]) -> None:
+    for done, outcome in settled:
+        if done.cancelled():
+            continue
+        if isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)

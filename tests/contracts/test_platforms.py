@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from remediator.core.step import Healthy, Inspect, Logs, RedisPing, Restart, Start, Step, Stop, TerminateIdle
+from remediator.core.step import Healthy, Inspect, Logs, RedisPing, Restart, Rollback, Start, Step, Stop, TerminateIdle
 from remediator.core.target import Health, Selection, Workload
 from remediator.platforms.command import CommandActuator, CommandPlatform
 from remediator.platforms.docker import DockerPlatform
@@ -97,6 +97,11 @@ async def test_a_service_is_found_as_one_workload_with_what_its_owner_opted_in_t
     assert workload.id == f"{subject.platform.name}:{workload.kind}/{subject.name}"
     assert workload.allow == {"restart", "start", "stop"}
     assert [one.health for one in workload.instances] == [Health.HEALTHY]
+
+
+async def test_a_workload_is_locked_with_each_of_its_instances_however_they_are_found(subject: Subject) -> None:
+    workload = await subject.workload()
+    assert workload.locks == tuple(sorted((workload.id, f"{subject.platform.name}:instance/{subject.name}")))
 
 
 @pytest.mark.parametrize("fields", [{}, {"service": "nobody"}, {"namespace": "shop"}, {"database": "shop"}])
@@ -237,6 +242,14 @@ async def test_steps_without_a_command_are_not_allowed_whatever_was_opted_in_to(
     assert workload.allow == {"restart"}
     with pytest.raises(PermanentError, match="no command for stop"):
         await actuator.perform(Stop(), workload, {})
+
+
+async def test_a_command_target_has_no_releases_to_roll_back_to() -> None:
+    platform, actuator = commands("true", allow=frozenset({"*"}))
+    (workload,) = await platform.find(Selection({"name": "job"}))
+    assert "rollback" not in workload.allow
+    with pytest.raises(PermanentError, match="do not offer rollback"):
+        await actuator.perform(Rollback("1"), workload, {})
 
 
 async def test_without_an_identity_what_is_in_doubt_stays_so() -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import gc
-import json
 import os
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from shutil import which
@@ -18,34 +16,17 @@ import pytest
 
 from remediator.core.step import Events, Exec, Healthy, Inspect, Logs, Prune, Restart, Rollback, RolloutAge, Start, Stats, Stop
 from remediator.core.target import Health, Selection, Workload
-from remediator.platforms.docker import DockerPlatform, parked_name
+from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.docker_actions import DockerActuator
+from remediator.platforms.docker_container import parked_name
 from remediator.platforms.docker_engine import DockerEngine, own_container_id
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
+from tests.docker_bench import ALLOW_ALL, Bench, Between, bench_on, standing_between
 from tests.images import Containers, engine_url, eventually, image_id, own_containers
 
 pytestmark = pytest.mark.docker
 
 SOON = timedelta(seconds=1)
-ALLOW_ALL = {"remediator.io/allow": "*"}
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """Both sides of Docker, and the containers of this test."""
-
-    containers: Containers
-    platform: DockerPlatform
-    actuator: DockerActuator
-
-    async def one(self, **fields: str) -> Workload:
-        (workload,) = await self.platform.find(Selection(fields))
-        return workload
-
-    def compose(self, service: str, number: int = 1, **more: str) -> dict[str, str]:
-        """The labels of a container of this service in a compose project of this test's own."""
-        labels = {"project": self.containers.unique, "service": service, "container-number": str(number), "oneoff": "False"}
-        return {f"com.docker.compose.{key.replace('_', '.')}": value for key, value in (labels | more).items()}
 
 
 @pytest.fixture
@@ -74,11 +55,21 @@ async def test_containers_of_a_compose_service_are_one_workload_the_stopped_ones
     assert len(await bench.platform.find(Selection({"project": bench.containers.unique}))) == 2
 
 
-async def test_a_name_selects_one_container_and_not_its_service(bench: Bench) -> None:
+async def test_a_name_selects_one_container_of_a_service_that_has_several_and_shares_its_lock(bench: Bench) -> None:
     bench.containers.run("api-1", start=False, Labels=bench.compose("api", 1))
     bench.containers.run("api-10", start=False, Labels=bench.compose("api", 10))
-    workload = await bench.one(name=bench.containers.name("api-1"))
+    workload, service = await bench.one(name=bench.containers.name("api-1")), await bench.one(project=bench.containers.unique)
     assert (workload.kind, [one.name for one in workload.instances]) == ("container", [bench.containers.name("api-1")])
+    assert set(workload.locks) & set(service.locks) == {f"docker:instance/{bench.containers.name('api-1')}"}
+
+
+@pytest.mark.parametrize("start", [True, False])
+async def test_the_only_container_of_a_service_is_that_service_by_whichever_name(bench: Bench, start: bool) -> None:
+    bench.containers.run("api-1", start=start, Labels=bench.compose("api"))
+    bench.containers.run("api-run-5", start=False, Labels=bench.compose("api", oneoff="True"))
+    by_name, by_service = await bench.one(name=bench.containers.name("api-1")), await bench.one(project=bench.containers.unique)
+    assert by_name == by_service
+    assert by_name.id == f"docker:service/{bench.containers.unique}/api"
 
 
 async def test_the_owners_service_label_replaces_the_name_of_compose(bench: Bench) -> None:
@@ -449,74 +440,14 @@ async def test_the_command_line_of_a_rollback_names_variables_and_not_their_valu
 # --- An engine between whose answers and us something goes wrong -----------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Between:
-    """A TCP port in front of the engine that counts requests and may answer itself, keep the answers, or hang up on them."""
-
-    url: str = ""
-    how: str = "pass"
-    requests: list[str] = field(default_factory=list)
-    connections: set[asyncio.StreamWriter] = field(default_factory=set)
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-    answers: dict[str, Any] = field(default_factory=dict)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_unix_connection(engine_url().removeprefix("unix://"))
-        self.connections.add(writer)
-        back = asyncio.create_task(self._back(up_reader, writer))
-        try:
-            while data := await reader.read(65536):
-                line = data.split(b"\r\n", 1)[0].decode(errors="replace")
-                if line.endswith("HTTP/1.1"):
-                    self.requests.append(line)
-                    self.heard.set()
-                answer = next((answer for path, answer in self.answers.items() if path in line), None)
-                if answer is None:
-                    up_writer.write(data)
-                else:
-                    body = json.dumps(answer).encode()
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        finally:
-            back.cancel()
-            for one in (up_writer, writer):
-                one.close()
-            self.connections.discard(writer)
-
-    def drop(self) -> None:
-        """Hang up on everybody; the readers end, and their tasks with them."""
-        for writer in tuple(self.connections):
-            writer.close()
-
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self.how == "hang up":
-                writer.close()
-            elif self.how == "pass":
-                writer.write(data)
-
-
 @pytest.fixture
 async def between(containers: Containers) -> AsyncIterator[Between]:
-    one = Between()
-    if not engine_url().startswith("unix://"):
-        pytest.skip("stands before a unix socket only")
-    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
-    one.url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield one
-    server.close()
-    one.drop()
-    await asyncio.sleep(0)
+    async with standing_between() as one:
+        yield one
 
 
 def stopped(workload: Workload) -> Workload:
     return replace(workload, instances=tuple(replace(one, health=Health.STOPPED) for one in workload.instances))
-
-
-@asynccontextmanager
-async def bench_on(url: str, containers: Containers, threads: int = 1, seconds: float = 2) -> AsyncIterator[Bench]:
-    engine = DockerEngine(url, threads, timedelta(seconds=seconds))
-    yield Bench(containers, DockerPlatform(engine), DockerActuator(engine))
-    engine.close()
 
 
 @pytest.fixture
@@ -631,38 +562,3 @@ async def test_cancelling_the_caller_does_not_stop_a_swap_half_way(between: Betw
         await asyncio.to_thread(eventually, lambda: containers.all_names() == {name}, "swapped")
         told = containers.told(name)
         assert (told["Image"], told["State"]["Running"]) == (step.to, True)
-
-
-# --- Prune: never on the engine that others use, too ------------------------------------------------------------------------
-
-
-async def test_prune_asks_for_old_unused_images_and_containers_and_for_no_volumes(
-    between: Between, containers: Containers
-) -> None:
-    between.answers = {
-        "/containers/prune": {"ContainersDeleted": ["a"], "SpaceReclaimed": 2**20},
-        "/images/prune": {"ImagesDeleted": [{"Untagged": "b"}, {"Deleted": "c"}], "SpaceReclaimed": 3 * 2**20},
-    }
-    workload = Workload("docker", "container", "web")
-    async with bench_on(between.url, containers) as bench:
-        assert await bench.actuator.perform(Prune(), workload, {}) == "removed 1 containers, 1 MiB; 1 images and layers, 3 MiB"
-        first, second = [line for line in between.requests if line.startswith("POST")]
-        assert "volumes" not in first + second
-        assert all(part in first for part in ("/containers/prune", "86400s", "label%21", "remediator.io%2Fallow"))
-        assert all(part in second for part in ("/images/prune", "86400s", "dangling", "false"))
-        between.requests.clear()
-        await bench.actuator.perform(Prune(images=False), workload, {})
-        assert not [line for line in between.requests if "/images/prune" in line]
-        assert bench.platform.describe(Prune(), workload).splitlines() == [
-            "docker container prune --force --filter until=24h --filter 'label!=remediator.io/allow'",
-            "docker image prune --all --force --filter until=24h",
-        ]
-
-
-def test_the_engine_spares_containers_with_the_label_that_prune_names(containers: Containers) -> None:
-    """With a filter for this test's own label beside it; the engine would spare only what has all of several `label!`."""
-    containers.run("opted-in", start=False, Labels=ALLOW_ALL)
-    containers.run("forgotten", start=False)
-    filters = {"label": containers.label, "label!": "remediator.io/allow"}
-    containers.client.prune_containers(filters=filters)  # type: ignore[no-untyped-call]
-    assert containers.all_names() == {containers.name("opted-in")}

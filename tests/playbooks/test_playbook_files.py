@@ -249,6 +249,8 @@ ladder: ⇒ limits: {breaker: {open_for: 5h, open_for_at_most: 4h}}⏎ladder:
     5: ladder[0].exec.argv[1]: takes no $labels: what an alert says never gets here; write the text itself
 [restart] ⇒ [{prune: {images: yes}}]
     5: ladder[0].prune.images: must be true or false, not 'yes'
+[restart] ⇒ [{prune: {keep: [api]}}]
+    5: ladder[0].prune.keep: unknown field 'keep'; write one of: containers, images, older_than
 [restart] ⇒ [redis.flush]
     5: ladder[0]: redis.flush is destructive; add approval: required
 [restart] ⇒ [{restart: , approval: true}]

@@ -12,6 +12,7 @@ from remediator.core.playbook import Mode
 from remediator.ports import Channel, Facts, OutcomeUnknown, PermanentError, TransientError
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
+from tests.waiting import eventually
 
 RESTART = "  - restart: {timeout: 1s}\n"
 LADDER = PLAYBOOK.replace(RESTART, RESTART + "  - rollback: {}\n")
@@ -611,9 +612,7 @@ async def cured_and_resolved(h: Harness) -> None:
 
 
 async def until(h: Harness, fact) -> None:
-    async with asyncio.timeout(10):
-        while not await h.app.store.run(fact):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: h.app.store.run(fact))
 
 
 async def resolves_are_heard(h: Harness) -> None:
@@ -631,16 +630,11 @@ async def locks(h: Harness) -> int:
 
 async def message(h: Harness, channel: Channel) -> Facts:
     """The newest payload of a channel, once there is one."""
-    async with asyncio.timeout(10):
-        while not h.told[channel].messages:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: h.told[channel].messages)
     return h.told[channel].messages[-1].payload
 
 
 async def annotation(h: Harness, tag: str) -> Facts:
-    async with asyncio.timeout(10):
-        while True:
-            told = [each.payload for each in h.told[Channel.ANNOTATION].messages]
-            if told and tag in told[-1]["tags"]:
-                return told[-1]
-            await asyncio.sleep(0.02)
+    told = h.told[Channel.ANNOTATION].messages
+    await eventually(lambda: told and tag in told[-1].payload["tags"])
+    return told[-1].payload

@@ -145,7 +145,7 @@ class TestEpisodes:
             _, episode = await store.run(
                 lambda ledger, at=starts_at: ledger.episodes.hear(alert(starts_at=at, service=str(at.year)), NOW)
             )
-            kept = await store.run(lambda ledger, id=episode.id: ledger.episodes.get(id))
+            kept = await store.run(lambda ledger, number=episode.id: ledger.episodes.get(number))
             assert kept.starts_at == starts_at
 
     async def test_labels_that_differ_in_anything_are_another_episode(self, store):
@@ -381,7 +381,9 @@ class TestClaim:
 
         def again(ledger: Ledger) -> None:
             (run,) = ledger.runs.lease("me", NOW, NOW + MINUTE, 10)
-            ledger.claims.claim(replace(run, rung=0, target="docker:service/shop/web"), ["docker:service/shop/web"], NOW, INTENT)
+            ledger.claims.claim(
+                replace(run, rung=0, target="docker:service/shop/web"), ["docker:service/shop/web"], NOW, INTENT
+            )
 
         await store.run(first)
         with pytest.raises(Exception, match=r"(?i)unique"):

@@ -1,0 +1,223 @@
+"""The measurements: each starts its own servers in empty directories and comes back with lines of the table."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from bench import reaction
+from bench.load import Connections, Measured
+from bench.messages import requests, service
+from bench.report import Figure
+from bench.servers import Server, backlog_is_empty, remediator, running
+
+RATIO_TARGETS = {1: 0.60, 10: 0.45, 64: 0.40}
+"""Share of the floor's throughput with CONNECTIONS_MAX connections, by alerts a message."""
+CONNECTIONS_MAX = 64
+LATENCY_TARGET = (10, 16, 15.0)
+"""Alerts a message, connections, and the p99 in milliseconds that is asked for them."""
+REACTION_PER_SECOND = 100
+REACTION_P50_MS, REACTION_P99_MS = 5.0, 15.0
+START_MB_MAX, LOADED_MB_MAX = 80, 120
+HELP_SECONDS_MAX, LISTENING_SECONDS_MAX = 0.35, 1.2
+STARTS = 5
+REPEATED = 16
+"""Distinct messages of the load that repeats itself: as many groups that fire again and again."""
+MATCHED_ALERTNAME = "APIDown"
+"""The shipped playbook api-down matches it; its target is nowhere, so every run ends with a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    cells: Sequence[tuple[int, int]] = tuple((alerts, connections) for alerts in (1, 10, 64) for connections in (1, 16, 64))
+    """Alerts a message, connections."""
+    compared: Sequence[int] = (1, 10, 64)
+    """Alerts a message for which other loads and another way of storing are measured, too."""
+    rounds: int = 3
+    slice_seconds: float = 0.6
+    load_alerts: int = 100_000
+    expand_seconds_max: float = 40.0
+    reaction_seconds: int = 10
+
+
+@dataclass(slots=True)
+class Lane:
+    """One server under one load, and what came of it."""
+
+    server: Server
+    connections: Connections
+    messages: Iterator[bytes]
+    measured: Measured = field(default_factory=Measured)
+
+
+async def start_up(_: Plan) -> list[Figure]:
+    """The process alone: how fast it is there, and how much memory it takes."""
+    helped = median(_seconds_of_help() for _ in range(STARTS))
+    fresh, again = [], []
+    for _ in range(STARTS):
+        with _directory() as directory:
+            for starts in (fresh, again):
+                with remediator(directory) as server:
+                    await asyncio.sleep(0.3)  # what is done once it listens counts as memory after the start, too
+                    starts.append((server.started_in, server.resident_mb))
+    figures = [_at_most("remediator --help", helped, HELP_SECONDS_MAX, "s")]
+    for name, starts in (("new store", fresh), ("existing store", again)):
+        figures.append(_at_most(f"serve until listening, {name}", median(s for s, _ in starts), LISTENING_SECONDS_MAX, "s"))
+        figures.append(_at_most(f"memory after start, {name}", median(mb for _, mb in starts), START_MB_MAX, "MB"))
+    return figures
+
+
+async def throughput(plan: Plan) -> list[Figure]:
+    """Distinct alerts that no playbook matches, message by message committed before it is answered, against the floor."""
+    figures = []
+    with _directory() as directory, running(["bench.floor", "parse", str(directory)], directory) as floor:
+        for alerts, connections in plan.cells:
+            with _directory() as own, remediator(own) as server:
+                ours, least = await _interleaved(plan, alerts, connections, server, floor)
+            figures.append(_against(f"{_alerts(alerts)} × {connections} connections", alerts, connections, ours, least))
+    return figures
+
+
+async def compared(plan: Plan) -> list[Figure]:
+    """With all connections: the same alerts again and again, alerts that a playbook matches, and a transaction a request."""
+    figures = []
+    with ExitStack() as stack:
+        homes = [stack.enter_context(_directory()) for _ in range(2)]
+        floor = stack.enter_context(running(["bench.floor", "parse", str(homes[0])], homes[0]))
+        each = stack.enter_context(running(["bench.floor", "transaction", str(homes[1])], homes[1]))
+        for alerts in plan.compared:
+            ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, each, floor)
+            figures.append(_against(f"{_alerts(alerts)}, a transaction a request", 0, 0, ours, least))
+            for name, load in (("repeated", {"repeat": REPEATED}), ("matched", {"alertname": MATCHED_ALERTNAME})):
+                with _directory() as own, remediator(own) as server:
+                    ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, server, floor, **load)
+                figures.append(_against(f"{_alerts(alerts)}, {name}", 0, 0, ours, least))
+    return figures
+
+
+async def react(plan: Plan) -> list[Figure]:
+    """Single alerts at a steady rate, each of which a playbook matches: from the first byte sent to the platform's call."""
+    count = plan.reaction_seconds * REACTION_PER_SECOND
+    with _directory() as directory, running(["bench.reaction", str(directory)], directory) as server:
+        async with _connected(server, CONNECTIONS_MAX) as connections:
+            answers = Measured()
+            sent_at = await connections.paced(requests(1), REACTION_PER_SECOND, count, answers)
+        await asyncio.sleep(1.0)
+        called_at = reaction.calls(directory)
+    waited = Measured(1.0, [called_at[service(serial)] - sent for serial, sent in enumerate(sent_at)])
+    p50, p99 = waited.quantile(0.5) * 1000, waited.quantile(0.99) * 1000
+    return [
+        Figure(
+            f"POST to the platform's call, {REACTION_PER_SECOND} alerts/s",
+            p50=f"{p50:.1f}",
+            p99=f"{p99:.1f}",
+            target=f"≤ {REACTION_P50_MS:g} / {REACTION_P99_MS:g} ms",
+            met=p50 <= REACTION_P50_MS and p99 <= REACTION_P99_MS,
+        ),
+        Figure("POST to the answer, the same load", p50=_ms(answers, 0.5), p99=_ms(answers, 0.99)),
+    ]
+
+
+async def big_load(plan: Plan) -> list[Figure]:
+    """Many distinct alerts as fast as they are taken; then the memory, and how fast the backlog becomes episodes."""
+    messages = plan.load_alerts // 64
+    with _directory() as directory, remediator(directory) as server:
+        async with _connected(server, CONNECTIONS_MAX) as connections:
+            began = perf_counter()
+            await connections.send(requests(64), messages)
+            loaded = perf_counter()
+        taken_mb = server.resident_mb
+        emptied = await _emptied(directory, loaded + plan.expand_seconds_max)
+        most_mb = server.resident_mb_max
+    alerts = messages * 64
+    name = f"{alerts:,} alerts"
+    expanded = f"{emptied - loaded:.1f} s" if emptied else f"> {plan.expand_seconds_max:g} s"
+    return [
+        Figure(f"{name}: taken in", f"{loaded - began:.1f} s"),
+        _at_most(f"{name}: memory when taken", taken_mb, LOADED_MB_MAX, "MB"),
+        _at_most(f"{name}: memory at most, to the end of expanding", most_mb, LOADED_MB_MAX, "MB"),
+        Figure(f"{name}: until all is expanded", expanded),
+    ]
+
+
+async def _interleaved(
+    plan: Plan, alerts: int, connections: int, server: Server, floor: Server, **load: object
+) -> tuple[Measured, Measured]:
+    """Slices of the one and of the other in turn, so that a noisy machine is as unfair to both."""
+    async with _connected(server, connections) as to_server, _connected(floor, connections) as to_floor:
+        ours = Lane(server, to_server, requests(alerts, **load))  # type: ignore[arg-type]
+        least = Lane(floor, to_floor, requests(alerts))
+        for _ in range(plan.rounds):
+            for lane, other in ((least, ours), (ours, least)):
+                with other.server.held():
+                    await lane.connections.slice(lane.messages, plan.slice_seconds, lane.measured)
+    return ours.measured, least.measured
+
+
+@asynccontextmanager
+async def _connected(server: Server, count: int) -> AsyncIterator[Connections]:
+    connections = await Connections.open(server.port, count)
+    try:
+        yield connections
+    finally:
+        connections.close()
+
+
+async def _emptied(directory: Path, deadline: float) -> float | None:
+    while perf_counter() < deadline:
+        if backlog_is_empty(directory):
+            return perf_counter()
+        await asyncio.sleep(0.05)
+    return None
+
+
+def _against(name: str, alerts: int, connections: int, ours: Measured, floor: Measured) -> Figure:
+    ratio, p99_ms = ours.per_second / floor.per_second, ours.quantile(0.99) * 1000
+    target, met = "", None
+    if connections == CONNECTIONS_MAX:
+        target, met = f"≥ {RATIO_TARGETS[alerts]:.2f}", ratio >= RATIO_TARGETS[alerts]
+    elif (alerts, connections) == LATENCY_TARGET[:2]:
+        target, met = f"p99 ≤ {LATENCY_TARGET[2]:g} ms", p99_ms <= LATENCY_TARGET[2]
+    return Figure(
+        name,
+        f"{ours.per_second:,.0f}/s",
+        f"{floor.per_second:,.0f}/s",
+        f"{ratio:.2f}",
+        _ms(ours, 0.5),
+        _ms(ours, 0.99),
+        target,
+        met,
+    )
+
+
+def _at_most(name: str, value: float, limit: float, unit: str) -> Figure:
+    shown = f"{value:.0f} {unit}" if unit == "MB" else f"{value:.2f} {unit}"
+    return Figure(name, shown, target=f"≤ {limit:g} {unit}", met=value <= limit)
+
+
+def _ms(measured: Measured, share: float) -> str:
+    return f"{measured.quantile(share) * 1000:.1f}"
+
+
+def _alerts(count: int) -> str:
+    return "1 alert" if count == 1 else f"{count} alerts"
+
+
+def _seconds_of_help() -> float:
+    began = perf_counter()
+    subprocess.run([sys.executable, "-m", "remediator", "--help"], check=True, stdout=subprocess.DEVNULL)
+    return perf_counter() - began
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="remediator-bench-") as path:
+        yield Path(path)

@@ -1,0 +1,224 @@
+"""The command line as its users meet it: what it prints, and its exit status (0 fine, 1 found something, 2 wrong use)."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from remediator.cli.main import parser
+from tests.builders import PLAYBOOK, webhook_alert, webhook_message
+from tests.fakes import harness
+
+COMMANDS = ["serve", "check", "explain", "runs", "pause", "resume", "schema", "migrate", "demo"]
+
+
+def remediator(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("REMEDIATOR_")}
+    return subprocess.run(
+        [sys.executable, "-m", "remediator", *arguments],
+        cwd=cwd, env={**clean, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "error", **environment},
+        input=stdin, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shop(tmp_path) -> Path:
+    """A directory with one playbook and a service under the command platform."""
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks" / "api-down.yaml").write_text(PLAYBOOK)
+    service = {"service": "shop-api", "allow": ["restart"], "restart": ["true"], "status": ["false"]}
+    config = {"docker_url": "", "commands": {"shop-api": service}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_shows_an_example_that_its_own_parser_takes(self, command, capsys):
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args([command, "--help"])
+        assert ended.value.code == 0
+        example = re.search(r"example: (?:\w+=\S+ )*remediator ([^>\n]+)", capsys.readouterr().out)
+        assert example, "no example"
+        parser().parse_args(shlex.split(example[1]))
+
+    def test_all_commands_are_listed(self, tmp_path):
+        ran = remediator("--help", cwd=tmp_path)
+        assert ran.returncode == 0
+        assert all(command in ran.stdout for command in COMMANDS)
+
+    @pytest.mark.parametrize("arguments", [[], ["odd"], ["runs"], ["runs", "show"], ["pause"], ["explain"]], ids=" ".join)
+    def test_wrong_use_ends_with_2(self, arguments, tmp_path, capsys):
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args(arguments)
+        assert ended.value.code == 2
+
+
+class TestCheck:
+    def test_good_playbooks_are_shown_with_the_modes_and_limits_that_apply(self, shop):
+        ran = remediator("check", cwd=shop)
+        assert ran.returncode == 0
+        assert "step 1: restart (disruptive): suggest (REMEDIATOR_MODE)" in ran.stdout
+        assert "limits.cooldown: 10m" in ran.stdout
+        assert "REMEDIATOR_WEBHOOK_TOKEN_FILE" in ran.stdout
+
+    def test_a_bad_one_is_named_with_file_line_and_field_and_what_to_write(self, shop):
+        (shop / "playbooks" / "api-down.yaml").write_text(PLAYBOOK.replace("restart:", "restrat:"))
+        ran = remediator("check", cwd=shop)
+        assert ran.returncode == 1
+        assert re.search(r"api-down\.yaml:9: .*did you mean 'restart'", ran.stdout)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("REMEDIATOR_MODE", "atuo", "auto"),
+            ("REMEDIATOR_MDOE", "auto", "REMEDIATOR_MODE"),
+            ("REMEDIATOR_PLAYBOOK_MODES", "api-donw=auto", "api-donw"),
+            ("REMEDIATOR_WEBHOOK_TOKEN_FILE", "nowhere", "nowhere"),
+            ("REMEDIATOR_CONFIG", "nowhere.yaml", "nowhere.yaml"),
+            ("REMEDIATOR_PLAYBOOKS", "nowhere", "nowhere"),
+        ],
+    )
+    def test_a_setting_that_cannot_be_used_is_found(self, shop, name, value, said):
+        ran = remediator("check", cwd=shop, **{name: value})
+        assert ran.returncode == 1
+        assert said in ran.stdout + ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+class TestExplain:
+    def explain(self, shop: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return remediator("explain", "-", cwd=shop, stdin=text, REMEDIATOR_CONFIG="config.yaml", **environment)
+
+    def test_every_guard_says_what_it_saw_and_the_ladder_is_shown(self, shop):
+        ran = self.explain(shop, webhook_message().decode())
+        assert ran.returncode == 0, ran.stderr
+        assert "decision  suggest (mode_suggest)" in ran.stdout
+        for guard in ("switch", "alive", "target", "settle", "lock", "cooldown", "rate", "breaker", "mode"):
+            assert re.search(rf"^  {guard} +(pass|suggest)", ran.stdout, re.MULTILINE), guard
+        assert "1. true" in ran.stdout
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            webhook_alert(),
+            [webhook_alert()],
+            {"labels": {"alertname": "APIDown", "service": "shop-api"}},
+            [{"labels": {"alertname": "APIDown", "service": "shop-api"}, "status": {"state": "active"}}],  # the API's
+        ],
+        ids=["an alert", "a list", "labels only", "as amtool prints it"],
+    )
+    def test_any_shape_in_which_people_have_alerts_at_hand_will_do(self, shop, given):
+        ran = self.explain(shop, json.dumps(given))
+        assert (ran.returncode, "playbook  api-down" in ran.stdout) == (0, True)
+
+    def test_1_for_an_alert_that_no_playbook_matches(self, shop):
+        ran = self.explain(shop, json.dumps({"labels": {"alertname": "Other"}}))
+        assert (ran.returncode, "none matches" in ran.stdout) == (1, True)
+
+    @pytest.mark.parametrize("text", ["", "nonsense", "7", "{}", '[{"labels": {}}]', '[{"labels": {"a": 7}}]', "[" * 100_000])
+    def test_2_for_what_is_not_an_alert_with_a_line_that_says_so(self, shop, text):
+        ran = self.explain(shop, text)
+        assert ran.returncode == 2
+        assert ran.stderr.startswith("remediator: ")
+        assert "Traceback" not in ran.stderr
+
+    def test_nothing_is_written(self, shop):
+        before = sorted(path.name for path in shop.iterdir())
+        self.explain(shop, webhook_message().decode())
+        assert sorted(path.name for path in shop.iterdir()) == before
+
+
+class TestSchema:
+    def test_it_is_a_json_schema_that_takes_a_playbook_and_refuses_a_bad_one(self, tmp_path):
+        ran = remediator("schema", cwd=tmp_path)
+        assert ran.returncode == 0
+        schema = json.loads(ran.stdout)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        good = yaml.safe_load(PLAYBOOK)
+        jsonschema.validate(good, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, "lader": []}, schema)
+
+
+class TestServe:
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("REMEDIATOR_STORE", "mysql://x", "sqlite:///data/remediator.db"),
+            ("REMEDIATOR_STORE", "sqlite:////dev/null/x.db", "/dev/null"),
+            ("REMEDIATOR_STORE", "sqlite:///config.yaml", "config.yaml"),
+            ("REMEDIATOR_LISTEN", "nowhere", ":9595"),
+            ("REMEDIATOR_LISTEN", "192.0.2.1:1", "192.0.2.1:1"),
+            ("REMEDIATOR_LISTEN", "127.0.0.1:99999", "127.0.0.1:99999"),
+            ("REMEDIATOR_PLAYBOOKS", "nowhere", "nowhere"),
+            ("REMEDIATOR_OPERATORS_FILE", "config.yaml", "config.yaml:"),
+        ],
+    )
+    def test_2_and_a_line_that_says_what_to_change_if_it_cannot_start(self, shop, name, value, said):
+        started = {"REMEDIATOR_CONFIG": "config.yaml", "REMEDIATOR_LISTEN": "127.0.0.1:0", name: value}
+        ran = remediator("serve", cwd=shop, **started)
+        assert ran.returncode == 2, ran.stderr
+        assert said in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+    def test_migrate_says_what_it_did(self, tmp_path):
+        store = {"REMEDIATOR_STORE": "sqlite:///new.db"}
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0001; it was not there\n"
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0001\n"
+
+
+class TestRemote:
+    """`runs`, `pause` and `resume`, against a remediator that runs."""
+
+    async def ask(self, h, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(remediator, *arguments, "--url", h.url, cwd=Path.cwd(), **environment)
+
+    async def test_runs_are_listed_and_one_is_shown_as_a_timeline(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await h.post(webhook_message())
+            (run,) = await h.until("succeeded")
+            listed = await self.ask(h, "runs", "list")
+            assert (listed.returncode, run["id"] in listed.stdout) == (0, True)
+            shown = await self.ask(h, "runs", "show", run["id"])
+            told = [line.partition("  ")[2].strip()[14:] for line in shown.stdout.splitlines() if ":" in line[:12]]
+            assert shown.returncode == 0
+            assert "step 1: docker restart -t 1 shop-api-1" in shown.stdout
+            assert told[-1].endswith("ended as succeeded (verified)")
+            as_json = await self.ask(h, "runs", "list", "--json")
+            assert json.loads(as_json.stdout)[0]["id"] == run["id"]
+
+    async def test_pause_and_resume_say_who_and_why(self, tmp_path):
+        async with harness(tmp_path) as h:
+            paused = await self.ask(h, "pause", "--by", "ann", "--why", "migration")
+            assert (paused.returncode, paused.stdout) == (0, "paused by ann: migration\n")
+            assert await h.app.store.run(lambda ledger: ledger.claims.paused()) is not None
+            resumed = await self.ask(h, "resume", "--by", "ann", "--why", "done")
+            assert (resumed.returncode, resumed.stdout) == (0, "resumed by ann: done\n")
+
+    async def test_an_operator_s_token_comes_from_the_environment(self, tmp_path):
+        (tmp_path / "operators").write_text("ann:s3cret\n")
+        async with harness(tmp_path, operators_file=tmp_path / "operators") as h:
+            refused = await self.ask(h, "runs", "list")
+            assert (refused.returncode, "REMEDIATOR_OPERATORS_FILE" in refused.stderr) == (1, True)
+            assert (await self.ask(h, "runs", "list", REMEDIATOR_OPERATOR_TOKEN="s3cret")).returncode == 0
+
+    async def test_1_for_a_run_that_is_not_there(self, tmp_path):
+        async with harness(tmp_path) as h:
+            ran = await self.ask(h, "runs", "show", "nothing")
+            assert (ran.returncode, ran.stderr) == (1, "remediator: there is no run nothing\n")
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://", "file:///etc/hostname", "http://[bad"])
+    def test_1_and_the_address_if_nobody_answers(self, tmp_path, url):
+        ran = remediator("runs", "list", "--url", url, cwd=tmp_path)
+        assert ran.returncode == 1
+        assert ran.stderr.startswith(f"remediator: no remediator answers at {url}".rstrip("/"))
+        assert "Traceback" not in ran.stderr
