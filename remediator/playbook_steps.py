@@ -17,8 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     create_model,
     model_validator,
 )
@@ -66,13 +64,6 @@ _TEMPLATES = {"": no_label, "name": name_template, "promql": promql_template}
 # --- The two shapes ---------------------------------------------------------------------------------------------------
 
 
-def _within_range(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return parse(value)
-    except OverflowError:
-        raise ValueError(f"{shown(value)} is too long") from None
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a duration may be, as an `AfterValidator`: pydantic's own `ge` and `le` would speak of `datetime.timedelta`."""
@@ -88,8 +79,6 @@ class Bounds:
         return value
 
 
-WithinRange = WrapValidator(_within_range)
-Span = Annotated[Duration, WithinRange]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -204,7 +193,7 @@ def _parameter(parameter: Parameter[Any], hint: Any) -> tuple[Any, Any]:
 def _bounded(parameter: Parameter[Any], hint: Any, least: Any, most: Any) -> Any:
     template = AfterValidator(_TEMPLATES[parameter.metadata.get("labels", "")])
     if hint is timedelta:
-        return Annotated[Span, AfterValidator(Bounds(least or timedelta(), most or LONGEST))]
+        return Annotated[Duration, AfterValidator(Bounds(least or timedelta(), most or LONGEST))]
     if hint is str:
         return Annotated[Text, template]
     if hint == tuple[str, ...]:

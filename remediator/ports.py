@@ -251,6 +251,10 @@ class Inbox(Protocol):
         """The oldest messages, not yet removed."""
         ...
 
+    def set_aside(self, message: Inbound) -> None:
+        """Keep a message that cannot be expanded, out of the way of the others."""
+        ...
+
     def remove(self, messages: Sequence[Inbound]) -> None: ...
 
 

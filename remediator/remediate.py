@@ -95,11 +95,21 @@ class Remediator:
                     run, due_at = await self.verify(run)
         return due_at
 
-    async def abandon(self, run: Run) -> None:
-        """Leave a run that keeps breaking down to people. Raises Fenced or StoreUnavailable."""
-        now_as = await self._store.run(lambda ledger: ledger.runs.get(run.id))
-        if now_as is not None and not now_as.has_ended:
-            await self._end(now_as, RunEvent.ESCALATE, Reason.BROKE_DOWN, None)
+    async def abandon(self, run: Run) -> datetime | None:
+        """Leave a run that keeps breaking down to people; when it is due again, or None. Raises Fenced or StoreUnavailable.
+
+        Of a call without an outcome nobody knows more than before: it goes on holding its target.
+        """
+        found = await self._store.run(lambda ledger: ledger.runs.get(run.id))
+        if found is None or found.has_ended:
+            return None
+        if found.state in (RunState.CALLED, RunState.IN_DOUBT):
+            broken = Observation(Happened.UNKNOWN, "remediator broke down over it; its log says how")
+            return (await self._to_a_person(found, None, broken))[1]
+        score = Score.FAILURE if found.state is RunState.VERIFYING else Score.NEUTRAL
+        row = LedgerRow(self._clock.now(), LedgerKind.RESULT, data={"score": score})
+        await self._end(found, RunEvent.ESCALATE, Reason.BROKE_DOWN, None, row)
+        return None
 
     # --- gather, decide, diagnose, claim ------------------------------------------------------------------------------
 
@@ -201,10 +211,12 @@ class Remediator:
             later = prospect if number == prospect.candidate.rung else await self._prospect(run, prospect.playbook, number)
             if later.candidate.workload is not None and applies(rung, evidence) and not _leads_nowhere(later):
                 shown.append(later.command)
+        acted = run.rung > 0
         run = replace(run, target=prospect.candidate.target, rung=prospect.candidate.rung)
         row = _decision_row(decision, self._clock.now(), commands=shown)
         self._tell.decided(run, decision, shown)
-        event = RunEvent.SUGGEST if decision.kind is DecisionKind.SUGGEST else RunEvent.ESCALATE
+        # Once something was done, a suggestion that nobody looks for would be the end of it: people are told.
+        event = RunEvent.SUGGEST if decision.kind is DecisionKind.SUGGEST and not acted else RunEvent.ESCALATE
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
 
     async def _confirm(self, run: Run) -> None:
@@ -237,7 +249,7 @@ class Remediator:
         """The last look, then the call, then its outcome."""
         step, workload = prospect.candidate.step, prospect.workload
         try:
-            mark = await self._world.platform_of(step, workload).mark(step, workload)
+            mark = await self._world.mark(step, workload)
             actuator = self._world.actuator_of(step, workload)
         except TransientError:
             return await self._later(run, prospect.playbook, LOOK_AGAIN)
@@ -335,7 +347,7 @@ class Remediator:
             return await self._move(run, RunEvent.DID_NOT_HAPPEN, row), None
         return await self._to_a_person(run, playbook, observation)
 
-    async def _to_a_person(self, run: Run, playbook: Playbook, observation: Observation) -> Next:
+    async def _to_a_person(self, run: Run, playbook: Playbook | None, observation: Observation) -> Next:
         """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
         now = self._clock.now()
         row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})

@@ -101,8 +101,8 @@ class Settings(_Section):
     escalation_url: HttpUrl = ""
     """Escalations are posted here as JSON."""
     escalation_token_file: Path | None = None
-    docker_url: str = "unix:///var/run/docker.sock"
-    """The engine's address; empty: no Docker."""
+    docker_url: Annotated[str, AfterValidator(lambda url: "" if url == "off" else url)] = "unix:///var/run/docker.sock"
+    """The engine's address; `off`: no Docker."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
     max_actions: Annotated[tuple[Rate, ...], BeforeValidator(_listed)] = (

@@ -82,6 +82,9 @@ class Worker:
                 except StoreUnavailable as error:
                     self._tell.log.error("store.unavailable", error=str(error))
                     pause = STORE_RETRY_SECONDS
+                except Exception as error:
+                    self._tell.log.error("worker.broke_down", error=repr(error), exc_info=True)
+                    pause = await self._after_poison()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._woken.wait()
@@ -127,8 +130,22 @@ class Worker:
             return IDLE_SECONDS
         return min(max((next_due - self._clock.now()).total_seconds(), 0.0), IDLE_SECONDS)
 
+    async def _after_poison(self) -> float:
+        """Expand one message; the one that cannot be is kept, out of the way of the others."""
+        now = self._clock.now()
+        try:
+            await self._store.run(lambda ledger: expand(ledger, self._playbooks(), self._new_id, now, messages_max=1))
+        except StoreUnavailable:
+            return STORE_RETRY_SECONDS
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other messages must not wait for it
+            aside = await self._store.run(_set_aside_the_oldest)
+            self._tell.log.error("inbox.set_aside", message=aside, error=repr(error))
+            if aside is None:
+                return STORE_RETRY_SECONDS
+        return 0.0
+
     def _measure_loop(self) -> float:
-        """The share of the time since the last call that the loop's thread was at work; 0.7 at most: no storm stops expanding."""
+        """The share of the time since the last call that the loop was at work; 0.7 at most: no storm stops expanding."""
         (wall, used), self._measured = self._measured, (asyncio.get_running_loop().time(), thread_time())
         return min((self._measured[1] - used) / max(self._measured[0] - wall, 1e-6), 0.7)
 
@@ -159,8 +176,7 @@ class Worker:
         if now < run.deadline:
             return now + BREAKDOWN_RETRY
         with suppress(StoreUnavailable, Fenced):
-            await self._remediator.abandon(run)
-            return None
+            return await self._remediator.abandon(run)
         return now + BREAKDOWN_RETRY
 
     async def _give_back(self, run: Run, due_at: datetime) -> None:
@@ -191,3 +207,11 @@ class Worker:
             self._tell.metrics.watchdog_seen_at.set(expanded.watchdog_at.timestamp())
         for playbook, acted, seconds in expanded.recoveries:
             self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)
+
+
+def _set_aside_the_oldest(ledger: Ledger) -> int | None:
+    """Its id, or None if the inbox is empty."""
+    for message in ledger.inbox.take(1):
+        ledger.inbox.set_aside(message)
+        return message.id
+    return None

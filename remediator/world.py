@@ -113,6 +113,14 @@ class World:
         firing = await self.alerts.is_firing(episode.labels)
         return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")
 
+    async def mark(self, step: Step, workload: Workload) -> Mapping[str, Any]:
+        """What to remember before the call. Raises TransientError or PermanentError."""
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self.platform_of(step, workload).mark(step, workload)
+        except TimeoutError as error:
+            raise TransientError(f"{workload.id} could not be looked at within {READ_SECONDS:g} s") from error
+
     async def observe(self, step: Step, workload: Workload, mark: Mapping[str, Any]) -> Observation | None:
         """Whether the step happened, or None while that cannot be asked. `workload` need not be found any more."""
         try:

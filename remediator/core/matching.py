@@ -53,7 +53,7 @@ def parse_matcher(text: str) -> Matcher:
     if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
         try:
             _compiled(value)
-        except (re.error, OverflowError, RecursionError) as error:
+        except (re.error, OverflowError, RecursionError, FutureWarning) as error:
             raise ValueError(f"{value!r} is not a regular expression: {error}") from error
     return matcher
 

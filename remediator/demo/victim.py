@@ -103,7 +103,7 @@ class ProcessVictim:
 
     def settings(self) -> dict[str, Any]:
         verbs = {verb: [*self._control, verb] for verb in ("restart", "status", "identity", "logs")}
-        return {"docker_url": "", "commands": {SERVICE: {"allow": ["restart"], **verbs}}}
+        return {"docker_url": "off", "commands": {SERVICE: {"allow": ["restart"], **verbs}}}
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):

@@ -95,7 +95,10 @@ class SqlClaims:
     def standing(self, playbook: Playbook, at: datetime) -> Standing:
         results = self._results(RESULTS_OF_PLAYBOOK, playbook.name)
         limits = playbook.limits.breaker
-        states = [of_target(self._results(RESULTS_ON_TARGET, target), (), limits) for target in {r.target for r in results}]
+        states = [
+            of_target(self._results(RESULTS_ON_TARGET, target), self._opened(target), limits)
+            for target in {result.target for result in results}
+        ]
         states.append(of_playbook(results, limits))
         intents = self._intents(INTENTS_OF_PLAYBOOK, playbook.name, playbook.limits.max_all_targets)
         return Standing(
@@ -134,8 +137,11 @@ class SqlClaims:
 
     def _openings(self, target: str, candidate: Candidate) -> tuple[datetime, ...]:
         """The candidate's own run may not be on record with its target yet: it is a re-fire like any other."""
+        return (*self._opened(target), candidate.episode.opened_at)
+
+    def _opened(self, target: str) -> tuple[datetime, ...]:
         rows = self._db.all(OPENINGS, target=target, limit=OPENINGS_REMEMBERED)
-        return tuple({moment(row["created_at"]) for row in rows} | {candidate.episode.opened_at})
+        return tuple(moment(row["created_at"]) for row in rows)
 
     def _open_causes(self, candidate: Candidate) -> tuple[str, ...]:
         causes = self._episodes.open_that_meet(candidate.limits.hold_if, but=candidate.episode.id)

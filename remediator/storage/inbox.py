@@ -8,7 +8,8 @@ from remediator.storage.codec import micros, moment
 from remediator.storage.database import Database
 
 PUT = "INSERT INTO inbox (received_at, body) VALUES (:received_at, :body)"
-TAKE = "SELECT id, received_at, body FROM inbox ORDER BY id LIMIT :limit"
+TAKE = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT :limit"
+SET_ASIDE = "UPDATE inbox SET set_aside = 1 WHERE id = :id"
 REMOVE = "DELETE FROM inbox WHERE id = :id"
 
 
@@ -23,6 +24,9 @@ class SqlInbox:
     def take(self, limit: int) -> Sequence[Inbound]:
         rows = self._db.all(TAKE, limit=limit)
         return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
+
+    def set_aside(self, message: Inbound) -> None:
+        self._db.run(SET_ASIDE, id=message.id)
 
     def remove(self, messages: Sequence[Inbound]) -> None:
         self._db.run_many(REMOVE, [{"id": message.id} for message in messages])

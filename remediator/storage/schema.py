@@ -23,6 +23,7 @@ inbox = Table(
     Column("id", Id, primary_key=True),
     Column("received_at", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("set_aside", Integer, nullable=False, server_default="0"),
 )
 
 episodes = Table(

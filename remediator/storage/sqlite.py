@@ -147,13 +147,11 @@ class SqliteStore:
         try:
             result = work(ledger)
             connection.execute("COMMIT")
-        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-            # IntegrityError is the caller's business: a unique key has kept a promise.
-            connection_is_sound = isinstance(error, sqlite3.IntegrityError)
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             _roll_back(connection)
-            if connection_is_sound:
-                raise
-            self._disconnect()
+            raise  # a unique key has kept a promise, or a statement is wrong: the database is well
+        except sqlite3.Error as error:
+            self._disconnect()  # which rolls back
             self.is_up = False
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         except BaseException:

@@ -165,7 +165,7 @@ Restart it. ⇒
 = A ⇒ =~ "("
     3: matchers[0]: '(' is not a regular expression: missing ), unterminated subpattern at position 0
 = A ⇒ =~ "x{99999999999}"
-    3: matchers[0]: 'alertname =~ "x{99999999999}"' has no usable regular expression: the repetition number is too large
+    3: matchers[0]: 'x{99999999999}' is not a regular expression: the repetition number is too large
 alertname = A ⇒ alertname =
     3: matchers: would match nearly every alert; ask for something in particular: 'alertname = RedisDown'
 = A ⇒ =~ .*
@@ -199,7 +199,7 @@ ladder: ⇒ limits: {settle: 30}⏎ladder:
 ladder: ⇒ limits: {settle: 2d}⏎ladder:
     5: limits.settle: must be at most 1d
 ladder: ⇒ limits: {cooldown: 99999999999999w}⏎ladder:
-    5: limits.cooldown: '99999999999999w' is too long
+    5: limits.cooldown: '99999999999999w' is longer than any duration can be
 ladder: ⇒ limits: {settle: 5m, give_up: 5m}⏎ladder:
     5: limits.give_up: must be longer than settle, or nothing is ever done
 ladder: ⇒ limits: {max: 3 per 1h}⏎ladder:

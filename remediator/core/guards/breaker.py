@@ -67,7 +67,8 @@ def of_playbook(results: Sequence[Result], limits: BreakerLimits) -> BreakerStat
         match result.score:
             case Score.SUCCESS:
                 failed.pop(result.target, None)
-                state = CLOSED
+                if state.open_until is None or result.at >= state.open_until:  # not of a run begun before it opened
+                    state = CLOSED
             case Score.RESET:
                 state, failed = CLOSED, {}
             case Score.FAILURE:
