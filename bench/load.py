@@ -126,7 +126,7 @@ class Connections:
         return sent_at
 
     async def _client(self, connection: Connection, messages: Iterator[bytes], counts_from: float, ends: float) -> list[float]:
-        latencies = []
+        latencies: list[float] = []
         while True:
             latency = await connection.request(next(messages))
             now = perf_counter()

@@ -11,7 +11,10 @@ ALERTNAME = "QueueBacklogGrowing"
 """No playbook that ships with remediator matches it."""
 TOKEN = "bench-webhook-token"  # of a server that lives for seconds
 
-HEAD = "POST /webhook HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n"
+HEAD = (
+    "POST /webhook HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+    "Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n"
+)
 
 
 def service(serial: int) -> str:

@@ -46,14 +46,19 @@ class Housekeeping:
         """Expire what is silent, and set the gauges."""
         now = self._clock.now()
         playbooks = self._playbooks().playbooks
+        silent_since = now - self._policy().episode_expiry
+        count = 0
+        while expired := await self._store.run(lambda ledger: ledger.episodes.expire(silent_since, now)):
+            count += len(expired)
+        if count:
+            self._tell.log.info("episodes.expired", count=count)
 
-        def work(ledger: Ledger) -> tuple[int, int, int, bool, dict[str, Standing]]:
-            expired = ledger.episodes.expire(now - self._policy().episode_expiry, now)
+        def work(ledger: Ledger) -> tuple[int, int, bool, dict[str, Standing]]:
             standings = {playbook.name: ledger.claims.standing(playbook, now) for playbook in playbooks}
             in_doubt = len(ledger.runs.list(1000, RunState.IN_DOUBT))
-            return len(expired), ledger.episodes.count_open(), in_doubt, ledger.claims.paused() is not None, standings
+            return ledger.episodes.count_open(), in_doubt, ledger.claims.paused() is not None, standings
 
-        expired, still_open, in_doubt, paused, standings = await self._store.run(work)
+        still_open, in_doubt, paused, standings = await self._store.run(work)
         metrics = self._tell.metrics
         metrics.episodes_open.set(still_open)
         metrics.runs_in_doubt.set(in_doubt)
@@ -61,8 +66,6 @@ class Housekeeping:
         for name, standing in standings.items():
             metrics.breakers_open.labels(name).set(standing.breakers_open)
             metrics.rate_remaining.labels(name).set(standing.rate_remaining)
-        if expired:
-            self._tell.log.info("episodes.expired", count=expired)
 
     async def take_inventory(self) -> None:
         """Remember what every opted-in workload runs, so that there is something to roll back to."""

@@ -23,6 +23,7 @@ from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.core.verdict import Decision, DecisionKind, Pass, Reason
 from remediator.ports import (
+    Actuator,
     Clock,
     Evidence,
     Facts,
@@ -62,7 +63,7 @@ Next = tuple[Run, datetime | None]
 
 
 class Remediator:
-    """Advances runs. Holds no state of its own: what it knows of a run is in the store."""
+    """Advances runs. What it knows of a run is in the store; `calls` says only what is under way in this process."""
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class Remediator:
         self._parse = parse
         self._clock = clock
         self._tell = telemetry
+        self.calls: set[str] = set()
+        """Runs whose call was sent and has no outcome on record yet: the only ones that a stop should wait for."""
 
     async def advance(self, run: Run) -> datetime | None:
         """Take one leased run as far as it goes now. When it is due again, or None if it has ended."""
@@ -256,24 +259,31 @@ class Remediator:
         except PermanentError as error:
             self._tell.log.error("step.impossible", run=run.id, error=str(error))
             return await self._withdraw(run, prospect.playbook, Reason.STEP_IMPOSSIBLE), None
-        now = self._clock.now()
         sent = {
             "mark": mark,
             "from": workload.release,
             "to": step.to if isinstance(step, Rollback) else "",
             "workload": [workload.platform, workload.kind, workload.name, workload.service],
         }
-        claimed = run
-        run, reason = await self._store.run(lambda ledger: ledger.claims.go(claimed, sent, now))
+        self.calls.add(run.id)
+        try:
+            return await self._go_and_call(run, prospect, actuator, sent)
+        finally:
+            self.calls.discard(run.id)
+
+    async def _go_and_call(self, run: Run, prospect: Prospect, actuator: Actuator, sent: Facts) -> Next:
+        now = self._clock.now()
+        gone, reason = await self._store.run(lambda ledger: ledger.claims.go(run, sent, now))
         if reason is Reason.PAUSED:
             return await self._later(run, prospect.playbook, LOOK_AGAIN)
         if reason is not Reason.CLEAR:
             return await self._withdraw(run, prospect.playbook, reason), None
-        self._tell.calling(run, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
+        step = prospect.candidate.step
+        self._tell.calling(gone, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
         outcome, said = "done", ""
         try:
             async with asyncio.timeout(_call_seconds(prospect)):
-                said = await actuator.perform(step, workload, mark)
+                said = await actuator.perform(step, prospect.workload, sent["mark"])
         except TransientError as error:
             outcome, said = "not_sent", str(error)
         except PermanentError as error:
@@ -281,7 +291,7 @@ class Remediator:
         except (OutcomeUnknown, TimeoutError) as error:
             outcome, said = "in_doubt", str(error) or "no answer in time"
         # A cancelled task must not lose what it knows by now: the write goes on, and the cancellation after it.
-        return await asyncio.shield(self._record(run, prospect, outcome, said, now))
+        return await asyncio.shield(self._record(gone, prospect, outcome, said, now))
 
     async def _record(self, run: Run, prospect: Prospect, outcome: str, said: str, gone_at: datetime) -> Next:
         now = self._clock.now()

@@ -53,7 +53,7 @@ class Worker:
         self._clock = clock
         self._pace = pace
         self._tell = telemetry
-        self._advancing: set[asyncio.Task[None]] = set()
+        self._advancing: dict[asyncio.Task[None], Run] = {}
         self._woken = asyncio.Event()
         self._stopping = False
         self._leased_until = clock.now() + pace.lease
@@ -92,14 +92,17 @@ class Worker:
             heartbeat.cancel()
 
     async def stop(self, grace: timedelta) -> None:
-        """Begin nothing new; wait up to `grace` for what is under way. What is left is picked up at the next start."""
+        """Begin nothing new; wait up to `grace` for calls that were sent. What is left is picked up at the next start."""
         self._stopping = True
         self.wake()
-        if self._advancing:
-            _, pending = await asyncio.wait(self._advancing, timeout=grace.total_seconds())
+        calling = [task for task, run in self._advancing.items() if run.id in self._remediator.calls]
+        for task in self._advancing.keys() - calling:
+            task.cancel()
+        if calling:
+            _, pending = await asyncio.wait(calling, timeout=grace.total_seconds())
             for task in pending:
                 task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*self._advancing, return_exceptions=True)
 
     async def _turn(self) -> float:
         """One batch of the inbox and every run that is due, in one transaction; how long to rest, in seconds."""
@@ -119,7 +122,7 @@ class Worker:
         self._told(expanded)
         for run in () if self._stopping else leased:
             task = asyncio.create_task(self._advance(run), name=f"run {run.id}")
-            self._advancing.add(task)
+            self._advancing[task] = run
             task.add_done_callback(self._advanced)
         busy = self._measure_loop()
         if expanded.messages:
@@ -167,7 +170,7 @@ class Worker:
 
     def _advanced(self, task: asyncio.Task[None]) -> None:
         """In this order: who is woken first would find the place still taken, and rest."""
-        self._advancing.discard(task)
+        self._advancing.pop(task, None)
         self.wake()
 
     async def _after_breakdown(self, run: Run) -> datetime | None:

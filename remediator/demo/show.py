@@ -7,6 +7,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import yaml
@@ -60,6 +61,10 @@ def play(*, keep: bool) -> int:
         repaired = False
     if not (keep and repaired):
         stage.clear()
+    if repaired and not keep:
+        rmtree(directory, ignore_errors=True)
+    elif not repaired:
+        print(f"the logs are in {directory}", file=sys.stderr)
     return 0 if repaired else 1
 
 

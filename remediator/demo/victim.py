@@ -113,10 +113,10 @@ class ProcessVictim:
 def make_victim(stage: Stage) -> Victim:
     """A container if an engine answers and has, or can get, an image; a process otherwise.
 
-    The engine is that of REMEDIATOR_DOCKER_URL, as for `serve`; if that is empty, there is none.
+    The engine is that of REMEDIATOR_DOCKER_URL, as for `serve`; if that is `off`, there is none.
     """
-    docker_url = os.environ.get("REMEDIATOR_DOCKER_URL", DOCKER_URL)
-    if docker_url and _may_answer(docker_url):
+    docker_url = os.environ.get("REMEDIATOR_DOCKER_URL") or DOCKER_URL
+    if docker_url != "off" and _may_answer(docker_url):
         from remediator.ports import PortError
 
         try:

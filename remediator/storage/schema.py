@@ -43,6 +43,7 @@ episodes = Table(
     Column("ends_at", BigInteger),
     _partial("episodes_open", "key", where="state = 'open'", unique=True),
     _partial("episodes_open_name", "alertname", where="state = 'open'"),
+    _partial("episodes_open_heard", "heard_at", where="state = 'open'"),
     _partial("episodes_over", "key", "id", where="state <> 'open'"),
 )
 

@@ -33,7 +33,7 @@ def nothing_but_python(home: Path) -> Mapping[str, str]:
     """No Docker engine, and no program on the PATH."""
     empty = home / "bin"
     empty.mkdir()
-    return {"REMEDIATOR_DOCKER_URL": "", "PATH": str(empty)}
+    return {"REMEDIATOR_DOCKER_URL": "off", "PATH": str(empty)}
 
 
 def answers(url: str) -> bool:

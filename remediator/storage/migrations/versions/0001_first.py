@@ -41,6 +41,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'open'"),
     )
     op.create_index(
+        "episodes_open_heard",
+        "episodes",
+        ["heard_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_index(
         "episodes_over",
         "episodes",
         ["key", "id"],
