@@ -27,6 +27,7 @@ REACTION_P50_MS, REACTION_P99_MS = 5.0, 15.0
 START_MB_MAX, LOADED_MB_MAX = 80, 120
 HELP_SECONDS_MAX, LISTENING_SECONDS_MAX = 0.35, 1.2
 STARTS = 5
+WARM_UP_ALERTS = 100
 CALLS_SECONDS_MAX = 10.0
 """An alert that is not acted on by then was lost, or waits for a limit: either way the measurement is wrong."""
 REPEATED = 16
@@ -60,7 +61,7 @@ class Lane:
     measured: Measured = field(default_factory=Measured)
 
 
-async def start_up(_: Plan) -> list[Figure]:
+async def start_up(plan: Plan) -> list[Figure]:
     """The process alone: how fast it is there, and how much memory it takes."""
     helped = median([_seconds_of_help() for _ in range(STARTS)])
     starts: dict[str, list[tuple[float, float]]] = {"new store": [], "existing store": []}
@@ -110,10 +111,11 @@ async def react(plan: Plan) -> list[Figure]:
     count = plan.reaction_seconds * REACTION_PER_SECOND
     with _directory() as directory, running(["bench.reaction", str(directory)], directory) as server:
         async with _connected(server, CONNECTIONS_MAX) as connections:
-            answers = Measured()
-            sent_at = await connections.paced(requests(1), REACTION_PER_SECOND, count, answers)
-        called_at = await _calls(directory, count)
-    waited = Measured(1.0, [called_at[service(serial)] - sent for serial, sent in enumerate(sent_at)])
+            answers, messages = Measured(), requests(1)
+            await connections.paced(messages, REACTION_PER_SECOND, WARM_UP_ALERTS, Measured())
+            sent_at = await connections.paced(messages, REACTION_PER_SECOND, count, answers)
+        called_at = await _calls(directory, WARM_UP_ALERTS + count)
+    waited = Measured(1.0, [called_at[service(serial)] - sent for serial, sent in enumerate(sent_at, WARM_UP_ALERTS)])
     p50, p99 = waited.quantile(0.5) * 1000, waited.quantile(0.99) * 1000
     return [
         Figure(

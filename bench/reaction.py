@@ -5,7 +5,6 @@ writes down when it was called, on the monotonic clock that all processes of a m
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -13,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.messages import ALERTNAME, TOKEN
-from remediator.app import Surroundings, running
+from remediator.app import Surroundings, serve
 from remediator.core.playbook import Mode, RateLimit
 from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Health, Instance, Selection, Workload
@@ -86,7 +85,7 @@ def calls(directory: Path) -> Mapping[str, float]:
     return at
 
 
-async def serve(directory: Path) -> None:
+async def run(directory: Path) -> None:
     playbooks = directory / "playbooks"
     playbooks.mkdir()
     (playbooks / "queue-backlog.yaml").write_text(PLAYBOOK)
@@ -102,10 +101,8 @@ async def serve(directory: Path) -> None:
     )
     platform = InstantPlatform(directory / "calls")
     around = Surroundings(World({platform.name: platform}, {platform.name: platform}))
-    async with running(settings, make_log("json", "info"), around=around) as app:
-        print(json.dumps({"event": "bench.ready", "port": app.port}), file=sys.stderr, flush=True)
-        await asyncio.Event().wait()
+    await serve(settings, make_log("json", "info"), around)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(run(Path(sys.argv[1])))

@@ -1,8 +1,10 @@
 """The one place that wires things: settings in, a running remediator out. Tests start it in process."""
 
 import asyncio
+import gc
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -45,6 +47,8 @@ KEEPALIVE_SECONDS = 75.0
 PORT_MAX = 65_535
 LINGER_SECONDS = 2.0
 """After an answer to a body that was not read to its end, so that the sender can read why."""
+SWITCH_SECONDS = 0.001
+"""How long the loop's thread and the store's may keep the interpreter from each other. Python's own is 5 ms."""
 BACKLOG = 1024
 """Alertmanager was seen to open 700 to 1,050 connections in a burst (design, section 7a)."""
 
@@ -252,15 +256,23 @@ async def running(
         log.info("remediator.draining", grace_seconds=settings.shutdown_grace.total_seconds())
 
 
-async def serve(settings: Settings, log: Log) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP loads the playbooks anew."""
+async def serve(settings: Settings, log: Log, around: Surroundings | None = None) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP loads the playbooks anew. `around` as in `running`."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with running(settings, log, upgrade=upgrade_apart) as app:
+    async with running(settings, log, around=around, upgrade=upgrade_apart) as app:
+        _tune_interpreter()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, app.shelf.load)
         await stopping.wait()
+
+
+def _tune_interpreter() -> None:
+    """For a process with two busy threads that lives for months: neither may keep the other waiting for long."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # what was built for good: a full collection would go through all of it, and stop everything for 30 ms
 
 
 def _missing(store: SqliteStore) -> str:

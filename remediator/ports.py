@@ -251,8 +251,8 @@ class Inbox(Protocol):
         """The oldest messages, not yet removed."""
         ...
 
-    def set_aside(self, message: Inbound) -> None:
-        """Keep a message that cannot be expanded, out of the way of the others."""
+    def set_aside_oldest(self) -> int | None:
+        """Keep a message that cannot be expanded, out of the way of the others. Its id, or None if there is none."""
         ...
 
     def remove(self, messages: Sequence[Inbound]) -> None: ...

@@ -141,7 +141,7 @@ class Worker:
         except StoreUnavailable:
             return STORE_RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - whatever it is, the other messages must not wait for it
-            aside = await self._store.run(_set_aside_the_oldest)
+            aside = await self._store.run(lambda ledger: ledger.inbox.set_aside_oldest())
             self._tell.log.error("inbox.set_aside", message=aside, error=repr(error))
             if aside is None:
                 return STORE_RETRY_SECONDS
@@ -210,11 +210,3 @@ class Worker:
             self._tell.metrics.watchdog_seen_at.set(expanded.watchdog_at.timestamp())
         for playbook, acted, seconds in expanded.recoveries:
             self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)
-
-
-def _set_aside_the_oldest(ledger: Ledger) -> int | None:
-    """Its id, or None if the inbox is empty."""
-    for message in ledger.inbox.take(1):
-        ledger.inbox.set_aside(message)
-        return message.id
-    return None

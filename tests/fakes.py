@@ -1,4 +1,4 @@
-"""A platform in memory, kept honest by the contract suite that also runs against the real ones, and what else tests stand on."""
+"""A platform in memory, a remediator around it, and what else tests stand on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

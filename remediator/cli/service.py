@@ -14,8 +14,6 @@ from remediator.storage.migrate import HEAD, SchemaTooNew, upgrade
 from remediator.storage.sqlite import StoreInUse
 from remediator.yaml_lines import FileProblem
 
-GIL_SECONDS_MAX = 0.001
-"""How long one thread may keep the other waiting: the loop the store's, and the store's the loop. Python's own is 5 ms."""
 CANNOT_START = (BadConfiguration, BadSecretFile, FileProblem, StoreInUse, SchemaTooNew)
 
 
@@ -24,7 +22,6 @@ def serve(_arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(os.environ)
         quiet_libraries()
-        sys.setswitchinterval(GIL_SECONDS_MAX)
         asyncio.run(serve_until_stopped(settings, make_log(settings.log_format, settings.log_level)))
     except CANNOT_START as error:
         return complain(error)

@@ -9,7 +9,9 @@ from remediator.storage.database import Database
 
 PUT = "INSERT INTO inbox (received_at, body) VALUES (:received_at, :body)"
 TAKE = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT :limit"
-SET_ASIDE = "UPDATE inbox SET set_aside = 1 WHERE id = :id"
+SET_ASIDE = """
+    UPDATE inbox SET set_aside = 1 WHERE id = (SELECT min(id) FROM inbox WHERE set_aside = 0) RETURNING id
+"""
 REMOVE = "DELETE FROM inbox WHERE id = :id"
 
 
@@ -25,8 +27,9 @@ class SqlInbox:
         rows = self._db.all(TAKE, limit=limit)
         return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
 
-    def set_aside(self, message: Inbound) -> None:
-        self._db.run(SET_ASIDE, id=message.id)
+    def set_aside_oldest(self) -> int | None:
+        row = self._db.one(SET_ASIDE)
+        return None if row is None else int(row["id"])
 
     def remove(self, messages: Sequence[Inbound]) -> None:
         self._db.run_many(REMOVE, [{"id": message.id} for message in messages])

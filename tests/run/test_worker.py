@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remediator.ports import StoreUnavailable
+from remediator.core.playbook import Mode
+from remediator.ports import Channel, OutcomeUnknown, StoreUnavailable
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 from tests.waiting import eventually
@@ -131,4 +132,48 @@ class TestStoreOutage:
             await eventually(lambda: "store.unavailable" in h.log.names() and platform.performed)
             bring_the_store_back(tmp_path)
             await h.until("succeeded")
+            assert platform.performed == ["restart"]
+
+
+class TestPoison:
+    async def test_a_message_that_cannot_be_expanded_is_kept_aside_and_the_others_go_on(self, tmp_path):
+        async with harness(tmp_path) as h:
+            put = f"INSERT INTO inbox (received_at, body) VALUES ({10**18}, '')"  # a time that no calendar has
+            await h.app.store.run(lambda ledger: ledger.inbox._db.run(put))
+            await h.post(webhook_message())
+            await h.until("succeeded")
+            assert "inbox.set_aside" in h.log.names()
+            kept = "SELECT count(*) AS kept FROM inbox WHERE set_aside = 1"
+            assert (await h.app.store.run(lambda ledger: ledger.inbox._db.one(kept)["kept"])) == 1
+
+
+class TestBreakdowns:
+    async def test_a_call_that_cannot_be_settled_goes_to_a_person_and_keeps_its_target(self, tmp_path):
+        class Blind(FakePlatform):
+            async def observe(self, step, workload, mark):
+                raise ZeroDivisionError
+
+        platform = Blind(fail_with=lambda: OutcomeUnknown("the line broke"))
+        async with harness(tmp_path, platform) as h:
+            h.clock.shift = timedelta()
+            await h.post(webhook_message())
+            await h.until("in_doubt")
+            h.clock.shift = timedelta(hours=1)  # past its deadline
+            await eventually(lambda: h.told[Channel.ESCALATION].messages, seconds=15)
+            (run,) = await h.runs()
+            assert run["state"] == "in_doubt"
+            locked = await h.app.store.run(lambda ledger: ledger.claims._other_holder([run["target"]], "another"))
+            assert locked == run["id"]
+
+    async def test_what_was_begun_in_auto_and_would_only_be_suggested_now_reaches_people(self, tmp_path):
+        still_down = PLAYBOOK.replace("within: 300ms", "within: 2s").replace(
+            "  - restart: {timeout: 1s}", "  - restart\n  - start"
+        )
+        platform = FakePlatform(cures=frozenset(), allow=frozenset({"restart", "start"}))
+        async with harness(tmp_path, platform, [still_down]) as h:
+            await h.post(webhook_message())
+            await h.until("verifying")
+        async with harness(tmp_path, platform, [still_down], mode=Mode.SUGGEST) as h:
+            (run,) = await h.until("escalated")
+            assert run["reason"] == "mode_suggest"
             assert platform.performed == ["restart"]

@@ -253,8 +253,9 @@ class TestSchema:
         upgrade(tmp_path / "store.db")
         connection = connect(tmp_path / "store.db")
         for sql in (
-            runs.LEASE, runs.NEXT_DUE, runs.RENEW, runs.LAST_OF, runs.TIMELINE, runs.ADMIT, episodes.OPEN, episodes.LAST_OVER,
-            episodes.WAKE, claims.LAST_FINISHED, claims.INTENTS_OF_ALL, claims.INTENTS_OF_PLAYBOOK, claims.INTENTS_ON_TARGET,
+            runs.LEASE, runs.NEXT_DUE, runs.RENEW, runs.LAST_OF, runs.TIMELINE, runs.ADMIT, episodes.OPEN, episodes.LAST,
+            episodes.SILENT, episodes.WAKE, claims.LAST_FINISHED,
+            claims.INTENTS_OF_ALL, claims.INTENTS_OF_PLAYBOOK, claims.INTENTS_ON_TARGET,
             claims.RESULTS_OF_PLAYBOOK, claims.RESULTS_ON_TARGET, claims.OPENINGS, claims.LAST_SWITCH, claims.OTHERS_IN_FLIGHT,
         ):  # fmt: skip
             names = dict.fromkeys(re.findall(r":(\w+)", sql), 0)
