@@ -45,7 +45,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def request(self, message: bytes) -> asyncio.Future[float]:
-        """Send; the future is the seconds until the whole answer was in. Raises LoadFailed if the last one is not."""
+        """Send; the future is the seconds until the whole answer was in. Raises LoadFailed if it cannot be sent now."""
+        if self._transport.is_closing():
+            raise LoadFailed("the server has closed the connection")
         if self._waiting is not None and not self._waiting.done():
             raise LoadFailed("the server does not keep up: no connection is free")
         self._waiting = asyncio.get_running_loop().create_future()

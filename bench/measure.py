@@ -26,7 +26,7 @@ REACTION_PER_SECOND = 100
 REACTION_P50_MS, REACTION_P99_MS = 5.0, 15.0
 START_MB_MAX, LOADED_MB_MAX = 80, 120
 HELP_SECONDS_MAX, LISTENING_SECONDS_MAX = 0.35, 1.2
-STARTS = 5
+STARTS = 3
 WARM_UP_ALERTS = 100
 CALLS_SECONDS_MAX = 10.0
 """An alert that is not acted on by then was lost, or waits for a limit: either way the measurement is wrong."""
@@ -85,7 +85,9 @@ async def throughput(plan: Plan) -> list[Figure]:
         for alerts, connections in plan.cells:
             with _directory() as own, remediator(own) as server:
                 ours, least = await _interleaved(plan, alerts, connections, server, floor)
-            figures.append(_against(f"{_alerts(alerts)}, {connections} connections", alerts, connections, ours, least))
+            figures.append(
+                _against(f"{_count(alerts, 'alert')}, {_count(connections, 'connection')}", alerts, connections, ours, least)
+            )
     return figures
 
 
@@ -98,11 +100,11 @@ async def compared(plan: Plan) -> list[Figure]:
         each = stack.enter_context(running(["bench.floor", "transaction", str(homes[1])], homes[1]))
         for alerts in plan.compared:
             ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, each, floor)
-            figures.append(_against(f"{_alerts(alerts)}, a transaction a request", 0, 0, ours, least))
+            figures.append(_against(f"{_count(alerts, 'alert')}, a transaction a request", 0, 0, ours, least))
             for name, load in (("repeated", {"repeat": REPEATED}), ("matched", {"alertname": MATCHED_ALERTNAME})):
                 with _directory() as own, remediator(own) as server:
                     ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, server, floor, **load)
-                figures.append(_against(f"{_alerts(alerts)}, {name}", 0, 0, ours, least))
+                figures.append(_against(f"{_count(alerts, 'alert')}, {name}", 0, 0, ours, least))
     return figures
 
 
@@ -217,8 +219,8 @@ def _ms(measured: Measured, share: float) -> str:
     return f"{measured.quantile(share) * 1000:.1f}"
 
 
-def _alerts(count: int) -> str:
-    return "1 alert" if count == 1 else f"{count} alerts"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _seconds_of_help() -> float:

@@ -70,10 +70,12 @@ def running(command: list[str], directory: Path, environment: Mapping[str, str] 
 
 
 @contextmanager
-def remediator(directory: Path, **settings: str) -> Iterator[Server]:
+def remediator(directory: Path) -> Iterator[Server]:
     """`remediator serve` as it is run in production: authenticated, mode auto, JSON logs; without a Docker engine."""
     token = directory / "token"
     token.write_text(TOKEN)
+    configured = directory / "remediator.yaml"
+    configured.write_text("docker_url: ''\n")  # an empty variable would count as none
     environment = {
         "REMEDIATOR_MODE": "auto",
         "REMEDIATOR_LISTEN": "127.0.0.1:0",
@@ -81,12 +83,9 @@ def remediator(directory: Path, **settings: str) -> Iterator[Server]:
         "REMEDIATOR_PLAYBOOKS": str(Path(__file__).parent.parent / "playbooks"),
         "REMEDIATOR_WEBHOOK_TOKEN_FILE": str(token),
         "REMEDIATOR_LOG_FORMAT": "json",
-        "REMEDIATOR_DOCKER_URL": "",
-        **{f"REMEDIATOR_{name.upper()}": value for name, value in settings.items()},
+        "REMEDIATOR_CONFIG": str(configured),
     }
-    configured = directory / "remediator.yaml"
-    configured.write_text("docker_url: ''\n")
-    with running(["remediator", "serve"], directory, {**environment, "REMEDIATOR_CONFIG": str(configured)}) as server:
+    with running(["remediator", "serve"], directory, environment) as server:
         yield server
 
 
