@@ -61,7 +61,9 @@ def escalation(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow
 def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> list[Message]:
     """What is to be told of a run that has just ended, or that a person must look at."""
     told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
-    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT):
+    # Nobody is woken a second time when a doubt that was told ends with its alert.
+    is_known = run.state is RunState.ESCALATED and any(row.data.get("told") for row in timeline)
+    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not is_known:
         told.append(escalation(run, playbook, timeline))
     return told
 
@@ -78,7 +80,7 @@ def sentence(row: LedgerRow) -> str:
         case LedgerKind.DECISION:
             return f"decided to {data['decision']} ({data['reason']}): {data['seen']}"
         case LedgerKind.EVIDENCE:
-            return f"looked at {', '.join(data['evidence'])}"
+            return f"looked at {', '.join(each['name'] for each in data['evidence'])}"
         case LedgerKind.INTENT:
             return f"step {row.rung + 1}: {data['command']}"
         case LedgerKind.GO:

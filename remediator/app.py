@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from aiohttp import ClientSession, ClientTimeout, web
 
 from remediator import __version__
 from remediator.clock import SystemClock, jitter, new_id
-from remediator.core.playbook import Mode, PlaybookIndex, lowest
+from remediator.core.playbook import Mode, Playbook, PlaybookIndex, lowest
 from remediator.core.snapshot import Policy
+from remediator.gaps import unconfigured, unworkable
 from remediator.housekeeping import Housekeeping, Inventory
 from remediator.ingress.api import Api
 from remediator.ingress.auth import WebhookAuth, read_operators, read_secret
@@ -232,10 +232,10 @@ async def running(
         may_act = policy.mode.rank >= Mode.APPROVE.rank
         if around is None:
             around = await stack.enter_async_context(surroundings(settings, may_act=may_act))
-        remediator = Remediator(store, around.world, lambda: policy, lru_cache(64)(parse_playbook), clock, telemetry)
+        remediator = Remediator(store, around.world, lambda: policy, parse_playbook, clock, telemetry)
         pace = Pace(new_id(clock.now()), settings.lease, settings.max_concurrent_runs)
         worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry)
-        _say_what_is_off(settings, policy, auth, log)
+        _say_what_is_off(settings, policy, auth, shelf.index.playbooks, log)
         metrics.mode_is(policy.mode)
         metrics.watchdog_seen_at.set(clock.now().timestamp())  # as if seen now: its absence counts from the start
         await worker.recover()
@@ -280,19 +280,15 @@ def _missing(store: SqliteStore) -> str:
     return "" if store.is_up else "the store cannot be written\n"
 
 
-def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, log: Log) -> None:
+def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, playbooks: Sequence[Playbook], log: Log) -> None:
     """What is not configured is off, and the log says so at the start rather than at the worst moment."""
     if auth.is_open:
         consequence = "anybody who reaches the port can post alerts; the mode stays at suggest"
         log.warning("webhook.unauthenticated", consequence=consequence, mode=policy.mode, configured=settings.mode)
-    for name, address, consequence in (
-        ("REMEDIATOR_ALERTMANAGER_URL", settings.alertmanager_url, "resolves are heard of only through the webhook"),
-        ("REMEDIATOR_PROMETHEUS_URL", settings.prometheus_url, "PromQL checks stay unknown"),
-        ("REMEDIATOR_GRAFANA_URL", settings.grafana_url, "no annotations"),
-        ("REMEDIATOR_ESCALATION_URL", settings.escalation_url, "escalations go to the log and the metrics only"),
-    ):
-        if not address:
-            log.info("not_configured", setting=name, consequence=consequence)
+    for neighbour in unconfigured(settings):
+        log.info("not_configured", setting=neighbour.setting, consequence=neighbour.consequence)
+    for gap in unworkable(playbooks, settings):
+        log.warning("playbook.unworkable", playbook=gap.playbook, step=gap.step, needs=gap.needs)
 
 
 @asynccontextmanager

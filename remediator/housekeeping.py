@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from remediator.core.playbook import PlaybookIndex
-from remediator.core.run import RunState
 from remediator.core.snapshot import Policy
 from remediator.core.target import Workload
 from remediator.ports import Clock, Ledger, PortError, Standing, Store, StoreUnavailable
@@ -55,7 +54,7 @@ class Housekeeping:
 
         def work(ledger: Ledger) -> tuple[int, int, bool, dict[str, Standing]]:
             standings = {playbook.name: ledger.claims.standing(playbook, now) for playbook in playbooks}
-            in_doubt = len(ledger.runs.list(1000, RunState.IN_DOUBT))
+            in_doubt = ledger.runs.count_in_doubt()
             return ledger.episodes.count_open(), in_doubt, ledger.claims.paused() is not None, standings
 
         still_open, in_doubt, paused, standings = await self._store.run(work)
@@ -63,6 +62,8 @@ class Housekeeping:
         metrics.episodes_open.set(still_open)
         metrics.runs_in_doubt.set(in_doubt)
         metrics.paused.set(paused)
+        metrics.breakers_open.clear()  # of playbooks that a reload took away
+        metrics.rate_remaining.clear()
         for name, standing in standings.items():
             metrics.breakers_open.labels(name).set(standing.breakers_open)
             metrics.rate_remaining.labels(name).set(standing.rate_remaining)

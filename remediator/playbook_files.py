@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import WithDefaultSchema
 
 from remediator.core.playbook import BreakerLimits, Limits, Need, Playbook, Rung, Verification, brief
-from remediator.core.step import DIAGNOSES
+from remediator.core.step import DIAGNOSES, Diagnosis
 from remediator.core.target import Selector
 from remediator.playbook_model import BreakerPart, LimitsPart, PlaybookFile, Target, VerifyPart, in_notation
 from remediator.playbook_model import Rung as RungPart
@@ -34,6 +34,11 @@ def load_playbooks(directory: Path) -> tuple[Playbook, ...]:
     """Every `*.yaml` of the directory but for `*.cases.yaml`, by name. Raises FileProblem with all problems of all files."""
     if not directory.is_dir():
         raise FileProblem([Problem(str(directory), 0, "", "is not a directory of playbooks")])
+    strays = [
+        Problem(str(path), 0, "", f"is not read; call it {path.stem}{SUFFIX}") for path in sorted(directory.glob("*.yml"))
+    ]
+    if strays:
+        raise FileProblem(strays)
     paths = sorted(path for path in directory.glob(f"*{SUFFIX}") if not path.name.endswith(CASES_SUFFIX))
     if not paths:
         raise FileProblem([Problem(str(directory), 0, "", "has no playbooks; they are called <name>.yaml")])
@@ -187,17 +192,21 @@ def _breaker(part: BreakerPart) -> BreakerLimits:
 
 def _unfounded(read: _Read) -> Iterator[Problem]:
     """Conditions on facts that nothing in the playbook finds out would never hold, and nobody would notice."""
-    gathered = {diagnosis.name for diagnosis in read.playbook.diagnose}
+    gathered = {fact for diagnosis in read.playbook.diagnose for fact in facts_of(type(diagnosis))}
     for index, rung in enumerate(read.playbook.ladder):
-        if rung.when and not any(rung.when.fact.startswith(f"{name}.") for name in gathered):
+        if rung.when and rung.when.fact not in gathered:
             message = f"no diagnosis of this playbook finds {rung.when.fact!r}; {_source_of(rung.when.fact)}"
             yield read.problem(("ladder", index, "when"), message)
 
 
+def facts_of(diagnosis: type[Diagnosis]) -> tuple[str, ...]:
+    """The numbers that a diagnosis finds, for `when:`."""
+    return getattr(diagnosis, "facts", ())
+
+
 def _source_of(fact: str) -> str:
-    names = [kind.name for kind in DIAGNOSES]
-    source = next((name for name in names if fact.startswith(f"{name}.")), None)
-    return f"add {source} to diagnose" if source else f"facts begin with a diagnosis; {instead(fact.rpartition('.')[0], names)}"
+    sources = {known: kind.name for kind in DIAGNOSES for known in facts_of(kind)}
+    return f"add {sources[fact]} to diagnose" if fact in sources else instead(fact, sources)
 
 
 def _wrongly_called(read: _Read) -> Iterator[Problem]:

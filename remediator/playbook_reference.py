@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from remediator.core.matching import Matcher
 from remediator.core.playbook import Condition, RateLimit, brief
 from remediator.core.step import Risk
+from remediator.playbook_files import facts_of
 from remediator.playbook_model import (
     BreakerPart,
     DiagnoseItem,
@@ -92,7 +93,9 @@ def _section(model: type[BaseModel], title: str, fields: Mapping[str, FieldInfo]
 def _item(name: str, model: type[Parameters]) -> str:
     risk = RISKS[model.kind.risk]
     parameters = f"\n{_table(model.model_fields, model.positional)}\n" if model.model_fields else ""
-    return f"### `{name}`\n\n{model.__doc__} Risk: {risk}.\n{parameters}"
+    facts = ", ".join(f"`{fact}`" for fact in facts_of(model.kind))
+    found = f" Facts for `when`: {facts}." if facts else ""
+    return f"### `{name}`\n\n{model.__doc__} Risk: {risk}.{found}\n{parameters}"
 
 
 def _table(fields: Mapping[str, FieldInfo], positional: str = "") -> str:

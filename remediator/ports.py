@@ -263,7 +263,9 @@ class Episodes(Protocol):
         """Open, refresh or close the alert's episode; the episode after it, None when it was ignored."""
         ...
 
-    def confirm(self, episode: int) -> None: ...
+    def confirm(self, episode: int, *, firing: bool) -> None:
+        """What Alertmanager itself says: an episode that it does not list as firing waits for another message."""
+        ...
 
     def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
         """Close what has not been heard of since `heard_before`, as much of it as fits one short transaction; none: all is."""
@@ -311,6 +313,10 @@ class Runs(Protocol):
 
     def get(self, run: str) -> Run | None: ...
 
+    def succeeded_before(self, episode: int, at: datetime) -> bool:
+        """Whether the newest run of the episode succeeded, and before `at`."""
+        ...
+
     def last_of(self, episode: int) -> Run | None:
         """The newest run of an episode."""
         ...
@@ -318,6 +324,8 @@ class Runs(Protocol):
     def list(self, limit: int, state: str = "") -> Sequence[Run]:
         """Newest first."""
         ...
+
+    def count_in_doubt(self) -> int: ...
 
     def timeline(self, run: str) -> Sequence[LedgerRow]: ...
 
@@ -394,6 +402,10 @@ class Releases(Protocol):
 
     def all(self) -> Sequence[str]:
         """Every release on record."""
+        ...
+
+    def rolled_out_at(self, workload: Workload) -> datetime | None:
+        """When its current release was first seen, if it was seen with another one before."""
         ...
 
 

@@ -24,6 +24,7 @@ from remediator.core.template import Unbound
 from remediator.core.verdict import Decision, DecisionKind, Pass, Reason
 from remediator.ports import (
     Actuator,
+    Channel,
     Clock,
     Evidence,
     Facts,
@@ -31,6 +32,7 @@ from remediator.ports import (
     Ledger,
     LedgerKind,
     LedgerRow,
+    Message,
     Observation,
     OutcomeUnknown,
     PermanentError,
@@ -39,7 +41,7 @@ from remediator.ports import (
     Store,
     TransientError,
 )
-from remediator.prospect import Prospect, applies, look_up
+from remediator.prospect import Choice, Prospect, applies, choose, gather, look_up
 from remediator.telemetry import Telemetry
 from remediator.verification import look_once, watch
 from remediator.world import World
@@ -55,6 +57,10 @@ GOES_MAX = 3
 MAY_CHANGE_AFTER_CLAIM = frozenset({"alive", "target", "mode"})
 """Guards asked again when a claimed run is taken up: the alert, its target's consent and the operator's. The others count
 what the claim itself has put on record; `go` asks the switch."""
+ENDS_AT_A_KNOWN_TIME = frozenset({Reason.COOLDOWN, Reason.RATE_TARGET, Reason.RATE_PLAYBOOK, Reason.RATE_GLOBAL})
+"""Waits that only time ends: one that lasts beyond the deadline is told to people now, not then."""
+ASK_AFTER = timedelta(minutes=5)
+"""What was last heard of longer ago is asked of Alertmanager before anything is done: remediator may have been down."""
 LOOK_AGAIN = timedelta(seconds=2)
 IN_DOUBT_LOOK_AGAIN = timedelta(minutes=1)
 
@@ -80,6 +86,9 @@ class Remediator:
         self._parse = parse
         self._clock = clock
         self._tell = telemetry
+        self._began_at = clock.now()
+        self._read: dict[str, Playbook] = {}
+        """Playbooks by version: there are as many as there were reloads."""
         self.calls: set[str] = set()
         """Runs whose call was sent and has no outcome on record yet: the only ones that a stop should wait for."""
 
@@ -120,21 +129,24 @@ class Remediator:
         """Decide about the first rung, from the run's own upwards, that applies."""
         playbook = await self._playbook(run)
         await self._confirm(run)
-        for number in range(run.rung, len(playbook.ladder)):
-            prospect = await self._prospect(run, playbook, number)
-            decision = await self._decide(prospect)
-            if decision.reason is Reason.NO_PREVIOUS_RELEASE and number + 1 < len(playbook.ladder):
-                continue
-            if decision.kind in (DecisionKind.WAIT, DecisionKind.REFUSE):
-                return await self._stand_back(run, prospect, decision)
-            evidence = await self._diagnose(run, prospect)
-            if not applies(playbook.ladder[number], evidence):
-                continue
-            if decision.kind is DecisionKind.ACT:
-                return await self._claim(run, prospect)
-            return await self._leave_to_people(run, prospect, decision, evidence)
-        reason = Reason.LADDER_EXHAUSTED if run.rung else Reason.NO_RUNG_APPLIES
-        return await self._end(run, RunEvent.ESCALATE, reason, playbook), None
+        choice = await choose(
+            lambda number: self._prospect(run, playbook, number),
+            range(run.rung, len(playbook.ladder)),
+            self._decide,
+            lambda prospect, decision: self._diagnose(run, prospect, decision),
+        )
+        if choice is None:
+            reason = Reason.LADDER_EXHAUSTED if run.rung else Reason.NO_RUNG_APPLIES
+            return await self._end(run, RunEvent.ESCALATE, reason, playbook), None
+        match choice.decision.kind:
+            case DecisionKind.WAIT | DecisionKind.REFUSE:
+                return await self._stand_back(run, choice.prospect, choice.decision)
+            case DecisionKind.ACT if run.rung == 0 and self._clock.now() >= run.deadline:
+                return await self._end(run, RunEvent.ESCALATE, Reason.GAVE_UP, playbook), None
+            case DecisionKind.ACT:
+                return await self._claim(run, choice.prospect)
+            case _:
+                return await self._leave_to_people(run, choice)
 
     async def _prospect(self, run: Run, playbook: Playbook, number: int) -> Prospect:
         return await look_up(self._world, self, run.id, run.episode, playbook, number)
@@ -147,6 +159,10 @@ class Remediator:
         """Every release on record."""
         return await self._store.run(lambda ledger: ledger.releases.all())
 
+    async def rolled_out_at(self, workload: Workload) -> datetime | None:
+        """When its release took the place of another, or None."""
+        return await self._store.run(lambda ledger: ledger.releases.rolled_out_at(workload))
+
     async def _decide(self, prospect: Prospect) -> Decision:
         now = self._clock.now()
         facts = await self._store.run(lambda ledger: _facts(ledger, prospect.candidate, now))
@@ -158,30 +174,30 @@ class Remediator:
         run = replace(run, target=prospect.candidate.target or run.target)
         row = _decision_row(decision, now)
         if decision.kind is DecisionKind.WAIT and decision.retry_at is not None:
-            if now < run.deadline:
+            in_time = decision.retry_at < run.deadline or decision.reason not in ENDS_AT_A_KNOWN_TIME
+            if now < run.deadline and in_time:
                 if run.state is not RunState.WAITING or run.reason is not decision.reason:
                     run = await self._move(run, RunEvent.WAIT, row, reason=decision.reason)
                     self._tell.decided(run, decision)
                 return run, min(decision.retry_at, run.deadline)
             # Nobody is woken for what was probably only a notification that came late.
             unconfirmed = decision.reason is Reason.UNCONFIRMED
-            event, reason = (RunEvent.CANCEL, decision.reason) if unconfirmed else (RunEvent.ESCALATE, Reason.GAVE_UP)
+            reason = decision.reason if unconfirmed or not in_time else Reason.GAVE_UP
+            event = RunEvent.CANCEL if unconfirmed else RunEvent.ESCALATE
             return await self._end(run, event, reason, prospect.playbook, row), None
         self._tell.decided(run, decision)
         event = _event_of_refusal(run, decision.reason)
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
 
-    async def _diagnose(self, run: Run, prospect: Prospect) -> list[Evidence]:
-        """Gather the evidence, all of it at once, before anything is changed, and keep it with the run."""
-        wanted = [bind(diagnosis, run.episode.labels) for diagnosis in prospect.playbook.diagnose]
-        usable = [diagnosis for diagnosis in wanted if not isinstance(diagnosis, Unbound)]
-        if not usable:
-            return []
-        evidence = await asyncio.gather(*(self._world.diagnose(diagnosis, prospect.workload) for diagnosis in usable))
-        data = {"evidence": {each.name: {"text": each.text, "numbers": dict(each.numbers)} for each in evidence}}
-        row = LedgerRow(self._clock.now(), LedgerKind.EVIDENCE, target=prospect.workload.id, data=data)
-        await self._store.run(lambda ledger: ledger.runs.append(run, row))
-        return list(evidence)
+    async def _diagnose(self, run: Run, prospect: Prospect, decision: Decision) -> Sequence[Evidence]:
+        """Evidence before anything is changed, kept with the run."""
+        now = self._clock.now()
+        evidence = await gather(prospect, self, now, acting=decision.kind is DecisionKind.ACT)
+        if evidence:
+            found = [{"name": each.name, "text": each.text, "numbers": dict(each.numbers)} for each in evidence]
+            row = LedgerRow(now, LedgerKind.EVIDENCE, target=prospect.workload.id, data={"evidence": found})
+            await self._store.run(lambda ledger: ledger.runs.append(run, row))
+        return evidence
 
     async def _claim(self, run: Run, prospect: Prospect) -> Next:
         """Take the target and write the intent, if the guards still say so inside the transaction."""
@@ -206,14 +222,13 @@ class Remediator:
         self._tell.decided(claimed, decision)
         return await self._go(claimed, prospect)
 
-    async def _leave_to_people(self, run: Run, prospect: Prospect, decision: Decision, evidence: list[Evidence]) -> Next:
+    async def _leave_to_people(self, run: Run, choice: Choice) -> Next:
         """Suggest, or ask: show the commands of every rung from here on that applies to what was seen."""
-        shown = []
-        for number in range(prospect.candidate.rung, len(prospect.playbook.ladder)):
-            rung = prospect.playbook.ladder[number]
-            later = prospect if number == prospect.candidate.rung else await self._prospect(run, prospect.playbook, number)
-            if later.candidate.workload is not None and applies(rung, evidence) and not _leads_nowhere(later):
-                shown.append(later.command)
+        prospect, decision = choice.prospect, choice.decision
+        rungs = range(prospect.candidate.rung, len(prospect.playbook.ladder))
+        ahead = [await self._prospect(run, prospect.playbook, number) for number in rungs]
+        shown = [each.command_or_why_not for each in ahead if applies(each.rung, choice.evidence)]
+        shown = [command for command in shown if command]
         acted = run.rung > 0
         run = replace(run, target=prospect.candidate.target, rung=prospect.candidate.rung)
         row = _decision_row(decision, self._clock.now(), commands=shown)
@@ -223,12 +238,13 @@ class Remediator:
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
 
     async def _confirm(self, run: Run) -> None:
-        """A firing that may be a late re-send is confirmed by Alertmanager itself, where it can be asked."""
-        if run.episode.confirmed or self._world.alerts is None:
+        """A firing that may be a late re-send, or was not heard of lately, is for Alertmanager to confirm where it can."""
+        heard_lately = self._clock.now() < run.episode.heard_at + ASK_AFTER
+        if self._world.alerts is None or (run.episode.confirmed and heard_lately):
             return
         try:
-            if await self._world.alerts.is_firing(run.episode.labels):
-                await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id))
+            firing = await self._world.alerts.is_firing(run.episode.labels)
+            await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id, firing=firing))
         except PortError as error:
             self._tell.log.warning("alertmanager.unreachable", run=run.id, error=str(error))
 
@@ -360,7 +376,8 @@ class Remediator:
     async def _to_a_person(self, run: Run, playbook: Playbook | None, observation: Observation) -> Next:
         """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
         now = self._clock.now()
-        row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
+        seen = {"happened": observation.happened, "seen": observation.seen, "told": True}
+        row = LedgerRow(now, LedgerKind.OBSERVATION, data=seen)
         episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
         if not episode.is_open:
             failed = LedgerRow(now, LedgerKind.RESULT, data={"score": Score.FAILURE})
@@ -368,13 +385,12 @@ class Remediator:
         if run.reason is not Reason.IN_DOUBT:
             self._tell.log.warning("run.in_doubt", run=run.id, seen=observation.seen)
 
-            def work(ledger: Ledger) -> Run:
+            def work(ledger: Ledger) -> tuple[Run, list[Message]]:
                 doubtful = ledger.runs.move(run, RunEvent.DOUBT, now, row, reason=Reason.IN_DOUBT)
-                for message in messages(doubtful, playbook, ledger.runs.timeline(run.id)):
-                    ledger.outbox.put(message, now)
-                return doubtful
+                return doubtful, self._post(ledger, doubtful, playbook, now)
 
-            run = await self._store.run(work)
+            run, posted = await self._store.run(work)
+            self._count_raised(run, posted)
         return run, now + IN_DOUBT_LOOK_AGAIN
 
     # --- verify -------------------------------------------------------------------------------------------------------
@@ -384,22 +400,25 @@ class Remediator:
         playbook = await self._playbook(run)
         last = await self._last(run, LedgerKind.OUTCOME, LedgerKind.OBSERVATION)
         failed = last.data.get("outcome") == "failed"
+        # The checks had no chance while this process was not there to look: an upgrade must not look like a failure.
+        began_at = max(last.at, self._began_at)
         probe, seen = await watch(
             lambda: self._look(run, playbook),
             playbook.verify,
-            last.at if failed else last.at + playbook.verify.within,
+            last.at if failed else began_at + playbook.verify.within,
             self._clock,
         )
         now = self._clock.now()
         outcome = {Probe.HOLDS: "verified", Probe.FAILS: "failed", Probe.UNKNOWN: "unverified"}[probe]
-        score = Score.SUCCESS if probe is Probe.HOLDS else Score.FAILURE
+        score = Score.SUCCESS if probe is Probe.HOLDS and not failed else Score.FAILURE
         rows = (
             LedgerRow(now, LedgerKind.VERIFICATION, data={"outcome": outcome, "seen": seen}),
             LedgerRow(now, LedgerKind.RESULT, data={"score": score}),
         )
         self._tell.verified(run, outcome, seen)
         if probe is Probe.HOLDS:
-            return await self._end(run, RunEvent.VERIFIED, Reason.VERIFIED, playbook, *rows), None
+            reason = Reason.RECOVERED if failed else Reason.VERIFIED
+            return await self._end(run, RunEvent.VERIFIED, reason, playbook, *rows), None
         if probe is Probe.FAILS and run.rung + 1 < len(playbook.ladder):
             return await self._move(run, RunEvent.CLIMB, *rows), None
         reason = Reason.LADDER_EXHAUSTED if probe is Probe.FAILS else Reason.UNVERIFIED
@@ -417,8 +436,10 @@ class Remediator:
 
     async def _playbook(self, run: Run) -> Playbook:
         """The playbook in the version that the run was admitted with (promise S13)."""
-        text = await self._store.run(lambda ledger: ledger.runs.playbook(run.playbook_version))
-        return self._parse(text.source, text.name)
+        if run.playbook_version not in self._read:
+            text = await self._store.run(lambda ledger: ledger.runs.playbook(run.playbook_version))
+            self._read[run.playbook_version] = self._parse(text.source, text.name)
+        return self._read[run.playbook_version]
 
     async def _last(self, run: Run, *kinds: LedgerKind) -> LedgerRow:
         timeline = await self._store.run(lambda ledger: ledger.runs.timeline(run.id))
@@ -432,16 +453,26 @@ class Remediator:
         """The end of a run and what is told of it, in one transaction."""
         now = self._clock.now()
 
-        def work(ledger: Ledger) -> Run:
+        def work(ledger: Ledger) -> tuple[Run, list[Message]]:
             ended = ledger.runs.move(run, event, now, *rows, reason=reason)
             ledger.runs.append(ended, LedgerRow(now, LedgerKind.END, data={"state": ended.state, "reason": reason}))
-            for message in messages(ended, playbook, ledger.runs.timeline(run.id)):
-                ledger.outbox.put(message, now)
-            return ended
+            return ended, self._post(ledger, ended, playbook, now)
 
-        ended = await self._store.run(work)
-        self._tell.ended(ended, severity_of(ended))
+        ended, posted = await self._store.run(work)
+        self._tell.ended(ended)
+        self._count_raised(ended, posted)
         return ended
+
+    def _post(self, ledger: Ledger, run: Run, playbook: Playbook | None, now: datetime) -> list[Message]:
+        """Put what is to be told of the run into the outbox."""
+        posted = messages(run, playbook, ledger.runs.timeline(run.id))
+        for message in posted:
+            ledger.outbox.put(message, now)
+        return posted
+
+    def _count_raised(self, run: Run, posted: Sequence[Message]) -> None:
+        if any(message.channel is Channel.ESCALATION for message in posted):
+            self._tell.raised(severity_of(run))
 
 
 def _facts(ledger: Ledger, candidate: Candidate, now: datetime) -> LedgerFacts:
@@ -465,11 +496,6 @@ def _step_that_went(run: Run, playbook: Playbook, gone: LedgerRow) -> Step:
     step = bind(playbook.ladder[run.rung].step, run.episode.labels)
     assert not isinstance(step, Unbound)
     return replace(step, to=gone.data["to"]) if isinstance(step, Rollback) else step
-
-
-def _leads_nowhere(prospect: Prospect) -> bool:
-    """A rollback with nothing on record to go back to: the target guard refuses it, and nobody can type it."""
-    return isinstance(prospect.candidate.step, Rollback) and not prospect.candidate.step.to
 
 
 def _decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:

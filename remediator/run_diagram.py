@@ -6,9 +6,9 @@ HEAD = """# The life of a run
 
 Generated from the table in `remediator/core/run.py` by `python -m remediator.run_diagram`; a test holds it against the table.
 
-A run holds its target from `claimed` to its end, `in_doubt` included. Until `go` nothing has left the process, and the
-run may still be withdrawn; from `go` on only an outcome or an observation says what happened. A pair of state and event
-that is not below raises.
+A run holds its target from its first `claim` to its end, `in_doubt` included, and `waiting` after a `climb`, too: nobody
+else acts on a target that is half repaired. Until `go` nothing has left the process, and the run may still be withdrawn;
+from `go` on only an outcome or an observation says what happened. A pair of state and event that is not below raises.
 """
 
 
@@ -36,8 +36,16 @@ def _table() -> list[str]:
     rows = ["| state | holds its target | event → next state |", "|---|---|---|"]
     for state in RunState:
         exits = [f"{event} → {following}" for (given, event), following in LIFE_CYCLE.items() if given is state]
-        rows.append(f"| {state} | {'yes' if state in HOLDING else ''} | {', '.join(exits) or 'the end'} |")
+        rows.append(f"| {state} | {_holds(state)} | {', '.join(exits) or 'the end'} |")
     return rows
+
+
+def _holds(state: RunState) -> str:
+    """Only the end releases a target: who comes to a state from one that holds it, and has not ended, holds it there."""
+    if state in HOLDING:
+        return "yes"
+    ways = [event for (given, event), following in LIFE_CYCLE.items() if following is state and given in HOLDING]
+    return f"after `{'` / `'.join(ways)}`" if ways and state not in ENDED else ""
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ _NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in ("http", "https") or not parts.netloc):
-        raise ValueError(f"{value!r} is not an address; write one as http://alertmanager:9093")
+        raise ValueError(f"{value!r} is not an address; write one with its scheme, as http://name:9093")
     return value.rstrip("/")
 
 
@@ -41,6 +41,15 @@ def _pairs(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _engine_url(value: str) -> str:
+    if value in ("", "off"):
+        return ""
+    if not value.startswith(("unix:///", "tcp://", "http://", "https://")):
+        advice = f"did you mean 'unix://{value}'?" if value.startswith("/") else "write one as unix:///var/run/docker.sock"
+        raise ValueError(f"{value!r} is not an engine's address; {advice}")
+    return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -101,7 +110,7 @@ class Settings(_Section):
     escalation_url: HttpUrl = ""
     """Escalations are posted here as JSON."""
     escalation_token_file: Path | None = None
-    docker_url: Annotated[str, AfterValidator(lambda url: "" if url == "off" else url)] = "unix:///var/run/docker.sock"
+    docker_url: Annotated[str, AfterValidator(_engine_url)] = "unix:///var/run/docker.sock"
     """The engine's address; `off`: no Docker."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)

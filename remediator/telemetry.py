@@ -134,9 +134,11 @@ class Telemetry:
         self.metrics.verifications.labels(run.playbook, outcome).inc()
         self.log.info("run.verification", **about(run), outcome=outcome, seen=seen)
 
-    def ended(self, run: Run, severity: str) -> None:
+    def ended(self, run: Run) -> None:
         """A run reached its end."""
-        if run.state == "escalated":
-            self.metrics.escalations.labels(severity, "raised").inc()
         tell: Callable[..., Any] = self.log.warning if run.state == "escalated" else self.log.info
         tell("run." + run.state, **about(run), reason=run.reason)
+
+    def raised(self, severity: str) -> None:
+        """People are told of a run."""
+        self.metrics.escalations.labels(severity, "raised").inc()

@@ -15,6 +15,7 @@ from remediator.ingress.expand import Expanded, expand
 from remediator.ports import Clock, Fenced, Ledger, Store, StoreUnavailable
 from remediator.remediate import Remediator
 from remediator.telemetry import Telemetry, about
+from remediator.yaml_lines import FileProblem
 
 IDLE_SECONDS = 5.0
 STORE_RETRY_SECONDS = 1.0
@@ -162,6 +163,10 @@ class Worker:
         except StoreUnavailable as error:
             self._tell.log.error("store.unavailable", **about(run), error=str(error))
             due_at = self._clock.now() + timedelta(seconds=STORE_RETRY_SECONDS)
+        except FileProblem as error:
+            problems = [str(problem) for problem in error.problems]
+            self._tell.log.error("run.playbook_unreadable", **about(run), problems=problems)
+            due_at = await self._abandon(run)
         except Exception as error:
             self._tell.log.error("run.broke_down", **about(run), error=repr(error), exc_info=True)
             due_at = await self._after_breakdown(run)
@@ -176,11 +181,15 @@ class Worker:
     async def _after_breakdown(self, run: Run) -> datetime | None:
         """Try again in a while, and past the deadline leave it to people."""
         now = self._clock.now()
-        if now < run.deadline:
-            return now + BREAKDOWN_RETRY
-        with suppress(StoreUnavailable, Fenced):
+        return now + BREAKDOWN_RETRY if now < run.deadline else await self._abandon(run)
+
+    async def _abandon(self, run: Run) -> datetime | None:
+        """Leave it to people, now or in a while. Never raises: a lease is renewed until it is given back."""
+        try:
             return await self._remediator.abandon(run)
-        return now + BREAKDOWN_RETRY
+        except Exception as error:
+            self._tell.log.error("run.abandon_failed", **about(run), error=repr(error), exc_info=True)
+            return self._clock.now() + BREAKDOWN_RETRY
 
     async def _give_back(self, run: Run, due_at: datetime) -> None:
         async for attempt in AsyncRetrying(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from remediator.core.alert import Episode
+from remediator.core.alert import Episode, EpisodeState
 from remediator.core.guards.target import allows
 from remediator.core.snapshot import Found, Lookup, Unknown
 from remediator.core.step import Check, Diagnosis, Exec, Step
@@ -52,7 +52,7 @@ class World:
             return Unknown(f"the platforms did not say within {READ_SECONDS:g} s what {selection} is")
         except PortError as error:
             return Unknown(f"cannot look up {selection}: {error}")
-        return Found(tuple(workload for answer in answers for workload in answer))
+        return Found(tuple(workload for answer in answers for workload in answer), str(selection))
 
     def platform_of(self, step: Step | Diagnosis | Check, workload: Workload) -> Platform:
         """Whoever carries the step out: its data service, or the platform that owns the target. Raises PermanentError."""
@@ -69,23 +69,23 @@ class World:
         except KeyError:
             raise PermanentError(f"remediator was started without the right to carry out {step.name}") from None
 
-    async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
+    async def diagnose(self, diagnosis: Diagnosis, workload: Workload, *, acting: bool) -> Evidence:
         """One piece of evidence, bounded. What could not be gathered is said in its text: evidence never stops a run."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                evidence = await self._diagnose(diagnosis, workload)
+                evidence = await self._diagnose(diagnosis, workload, acting=acting)
         except TimeoutError:
             evidence = Evidence(diagnosis.name, f"no answer within {READ_SECONDS:g} s")
         except PortError as error:
             evidence = Evidence(diagnosis.name, f"could not be gathered: {error}")
         return replace(evidence, text=evidence.text[-EVIDENCE_CHARACTERS_MAX:])
 
-    async def _diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
-        """`exec` is a write call at the engine, whatever the command does: it needs the writing side and an opt-in."""
+    async def _diagnose(self, diagnosis: Diagnosis, workload: Workload, *, acting: bool) -> Evidence:
+        """`exec` is a write call at the engine, whatever the command does: only a run that is to act makes it, with consent."""
         platform = self.platform_of(diagnosis, workload)
         if isinstance(diagnosis, Exec):
             executor = self.executors.get(workload.platform)
-            if executor is None or not allows(workload, diagnosis):
+            if executor is None or not acting or not allows(workload, diagnosis):
                 return Evidence(
                     diagnosis.name, f"not run (it needs mode auto and an opt-in): {platform.describe(diagnosis, workload)}"
                 )
@@ -106,8 +106,10 @@ class World:
 
     async def _alert_resolved(self, episode: Episode) -> Reading:
         """The webhook may tell of the resolve only minutes later (`group_interval`); Alertmanager's API knows at once."""
-        if not episode.is_open:
-            return Reading(Probe.HOLDS, f"the alert is {episode.state}")
+        if episode.state is EpisodeState.RESOLVED:
+            return Reading(Probe.HOLDS, "the alert has resolved")
+        if self.alerts is None and episode.state is EpisodeState.EXPIRED:
+            return Reading(Probe.UNKNOWN, "the alert was not heard of any more, which does not say that it has resolved")
         if self.alerts is None:
             return Reading(Probe.FAILS, "the alert has not resolved yet")
         firing = await self.alerts.is_firing(episode.labels)

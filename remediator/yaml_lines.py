@@ -263,8 +263,9 @@ def shown(value: Any) -> str:
 def instead(word: str, allowed: Iterable[str]) -> str:
     """What to write instead of `word`: the nearest of the allowed words, or all of them."""
     words = sorted(allowed)
-    if near := get_close_matches(word[:SHOWN_MAX].lower(), words, n=1, cutoff=LIKENESS_MIN):
-        return f"did you mean {near[0]!r}?"
+    folded = {known.lower(): known for known in words}
+    if near := get_close_matches(word[:SHOWN_MAX].lower(), folded, n=1, cutoff=LIKENESS_MIN):
+        return f"did you mean {folded[near[0]]!r}?"
     return f"write one of: {', '.join(words)}" if words else "none is allowed here"
 
 

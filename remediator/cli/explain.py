@@ -24,8 +24,8 @@ from remediator.core.target import Workload
 from remediator.core.verdict import Decision
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.playbook_files import load_playbooks
-from remediator.ports import PortError
-from remediator.prospect import Prospect, look_up
+from remediator.ports import Evidence
+from remediator.prospect import Choice, Prospect, choose, gather, look_up
 from remediator.settings import Settings, load_settings
 from remediator.storage.database import SqliteDatabase
 from remediator.storage.ledger import SqlLedger
@@ -68,15 +68,23 @@ async def _explain(alert: Alert, index: PlaybookIndex, world: World, ledger: Sql
     run = live.id if live else "explain"
 
     history = _History(ledger)
-    prospects = [await look_up(world, history, run, episode, playbook, number) for number in range(len(playbook.ladder))]
-    first = prospects[0].candidate
-    decision = decide(first, Snapshot(ledger.claims.facts(first, episode), policy), now)
-    print(f"target    {first.target or 'not one workload'}")
-    print(f"decision  {decision.kind} ({decision.reason}): {decision.seen}")
-    if decision.retry_at:
-        print(f"          decided again at {decision.retry_at:%H:%M:%S} UTC or when what it waits for changes")
-    _print_guards(decision)
-    _print_ladder(playbook, prospects)
+
+    async def look(number: int) -> Prospect:
+        return await look_up(world, history, run, episode, playbook, number)
+
+    async def judge(prospect: Prospect) -> Decision:
+        return decide(prospect.candidate, Snapshot(ledger.claims.facts(prospect.candidate, episode), policy), now)
+
+    async def diagnose(prospect: Prospect, _decision: Decision) -> Sequence[Evidence]:
+        return await gather(prospect, history, now, acting=False)
+
+    first = live.rung if live and not live.has_ended else 0
+    choice = await choose(look, range(first, len(playbook.ladder)), judge, diagnose)
+    if choice is None:
+        print("decision  escalate: no step of the ladder applies to what was seen\n")
+        return True
+    _print_decision(choice)
+    _print_ladder(playbook, [await look(number) for number in range(len(playbook.ladder))])
     return True
 
 
@@ -92,8 +100,17 @@ class _History:
     async def releases(self) -> Sequence[str]:
         return self._releases.all()
 
+    async def rolled_out_at(self, workload: Workload) -> datetime | None:
+        return self._releases.rolled_out_at(workload)
 
-def _print_guards(decision: Decision) -> None:
+
+def _print_decision(choice: Choice) -> None:
+    candidate, decision = choice.prospect.candidate, choice.decision
+    print(f"target    {candidate.target or 'not one workload'}")
+    print(f"next step {candidate.rung + 1}. {candidate.step.name}")
+    print(f"decision  {decision.kind} ({decision.reason}): {decision.seen}")
+    if decision.retry_at:
+        print(f"          decided again at {decision.retry_at:%H:%M:%S} UTC or when what it waits for changes")
     print()
     for given in decision.verdicts:
         print(f"  {given.guard:10}{type(given.verdict).__name__.lower():9}{given.verdict.seen}")
@@ -104,17 +121,9 @@ def _print_ladder(playbook: Playbook, prospects: list[Prospect]) -> None:
     for number, (rung, prospect) in enumerate(zip(playbook.ladder, prospects, strict=True), start=1):
         notes = [f"when {rung.when}"] if rung.when else []
         notes += ["with approval"] if rung.approval_required else []
-        print(f"  {number}. {_command(prospect)}{' (' + ', '.join(notes) + ')' if notes else ''}")
+        command = prospect.command_or_why_not or f"{rung.step.name}: not possible now (no consent, or nothing to go back to)"
+        print(f"  {number}. {command}{' (' + ', '.join(notes) + ')' if notes else ''}")
     print()
-
-
-def _command(prospect: Prospect) -> str:
-    if prospect.candidate.workload is None:
-        return f"{prospect.candidate.step.name}, on a target that is not known now"
-    try:
-        return prospect.command
-    except PortError as error:
-        return f"{prospect.candidate.step.name}: {error}"
 
 
 def _labels(alert: Alert) -> str:

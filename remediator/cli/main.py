@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         switch = command(name, what, f'remediator {name} --by ann --why "{why}"', f"remote:{name}")
         switch.add_argument("--why", required=True, help="for the record")
-        switch.add_argument("--by", default=os.environ.get("USER", ""), help="who; by default $USER")
+        switch.add_argument("--by", default="", help="who; by default whoever is logged in")
         _remote(switch)
 
     command(

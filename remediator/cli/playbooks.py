@@ -10,9 +10,10 @@ from remediator.cli.service import CANNOT_START, complain
 from remediator.core.guards.mode import effective_mode
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Policy
+from remediator.gaps import unconfigured, unworkable
 from remediator.ingress.auth import read_operators, read_secret
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks
-from remediator.settings import Settings, load_settings
+from remediator.settings import load_settings
 from remediator.yaml_lines import FileProblem
 
 
@@ -38,9 +39,11 @@ def check(arguments: argparse.Namespace) -> int:
         print(f"REMEDIATOR_PLAYBOOK_MODES: there is no playbook {name}")
     for playbook in playbooks:
         _show(playbook, policy)
-    for line in _off(settings):
-        print(line)
-    print(f"{len(playbooks)} playbooks are fine")
+    if not settings.webhook_is_authenticated:
+        print("the webhook is not authenticated: the mode stays at suggest (REMEDIATOR_WEBHOOK_TOKEN_FILE)")
+    for gap in (*unconfigured(settings), *unworkable(playbooks, settings)):
+        print(gap)
+    print(f"{len(playbooks)} playbook{'s are' if len(playbooks) != 1 else ' is'} fine")
     return 1 if unknown else 0
 
 
@@ -59,15 +62,3 @@ def _show(playbook: Playbook, policy: Policy) -> None:
         print(f"  step {number}: {rung.step.name} ({rung.step.risk}{condition}{approval}): {mode} ({why})")
     for name, value in effective_limits(playbook):
         print(f"  {name}: {value}")
-
-
-def _off(settings: Settings) -> list[str]:
-    """Guards and checks whose source is not configured are off, and that is said (design, section 5)."""
-    said = []
-    if not settings.webhook_is_authenticated:
-        said.append("the webhook is not authenticated: the mode stays at suggest (REMEDIATOR_WEBHOOK_TOKEN_FILE)")
-    if not settings.alertmanager_url:
-        said.append("off: resolves are heard of only through the webhook (REMEDIATOR_ALERTMANAGER_URL)")
-    if not settings.prometheus_url:
-        said.append("off: PromQL checks stay unknown, and what needs them stays unverified (REMEDIATOR_PROMETHEUS_URL)")
-    return said

@@ -6,9 +6,11 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from getpass import getuser
 from http.client import HTTPException
+from socket import gethostname
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -50,7 +52,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def _throw_switch(arguments: argparse.Namespace, verb: str) -> int:
     try:
-        said = _ask(arguments, f"/api/v1/{verb}", {"by": arguments.by, "why": arguments.why})
+        said = _ask(arguments, f"/api/v1/{verb}", {"by": arguments.by or _whoever(), "why": arguments.why})
     except Unanswered as error:
         return _complain(error)
     print(json.dumps(said) if arguments.json else f"{verb}d by {said['by']}: {said['why']}")
@@ -78,12 +80,20 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_evidence(evidence: Mapping[str, Any]) -> None:
-    for name, found in evidence.items():
-        print(f"\n      --- {name}")
+def _print_evidence(evidence: Sequence[Mapping[str, Any]]) -> None:
+    for found in evidence:
+        print(f"\n      --- {found['name']}")
         for line in found["text"].splitlines():
             print(f"      {line}")
     print()
+
+
+def _whoever() -> str:
+    """An emergency stop does not fail for want of a name."""
+    try:
+        return f"{getuser()}@{gethostname()}"
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}@{gethostname()}"
 
 
 def _ask(arguments: argparse.Namespace, path: str, body: Mapping[str, str] | None = None) -> Any:
@@ -108,7 +118,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.load(error)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {error.code}"
+        return f"what answers at {error.url} is not a remediator (HTTP {error.code})"
 
 
 def _own_address() -> str:

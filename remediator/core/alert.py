@@ -86,17 +86,19 @@ def hear(alert: Alert, last: Episode | None) -> Heard:
 
     `startsAt` is not part of an identity: it moves when Prometheus restarts or a second Prometheus reports. A firing
     whose `startsAt` lies before the `endsAt` of the resolve that closed the last episode may be a notification that was
-    delayed on its way (design, section 2): LATE. An episode that merely expired is CONTINUED when it is heard again.
+    delayed on its way (design, section 2): LATE. An episode that merely expired is CONTINUED when the same firing is heard
+    again, and closed when its resolve comes after all; a firing that began later is a new one.
     """
     if alert.status is AlertStatus.RESOLVED:
-        return Heard.CLOSED if last is not None and last.is_open and not _ended_before(alert, last) else Heard.IGNORED
+        closes = last is not None and last.state is not EpisodeState.RESOLVED and not _ended_before(alert, last)
+        return Heard.CLOSED if closes else Heard.IGNORED
     if last is None:
         return Heard.OPENED
     match last.state:
         case EpisodeState.OPEN:
             return Heard.REFRESHED if last.confirmed else Heard.CONFIRMED
         case EpisodeState.EXPIRED:
-            return Heard.CONTINUED
+            return Heard.CONTINUED if alert.starts_at <= last.heard_at else Heard.OPENED
         case EpisodeState.RESOLVED:
             late = last.ends_at is not None and alert.starts_at < last.ends_at
             return Heard.LATE if late else Heard.OPENED

@@ -190,6 +190,7 @@ def brief(duration: timedelta) -> str:
     seconds = duration.total_seconds()
     if seconds and seconds < 1:
         return f"{seconds * 1000:g}ms"
+    seconds = round(seconds, 1) if seconds < 10 else round(seconds)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         count, seconds = divmod(seconds, size)

@@ -1,6 +1,7 @@
 """The life of a run as a table. `docs/run-life-cycle.md` is generated from it; a pair that is not in it raises.
 
-A run holds its target from CLAIM to its end, IN_DOUBT included. Between CLAIM and GO nothing has left the process:
+A run holds its target from its first CLAIM to its end, IN_DOUBT included, and WAITING for its next rung, too: nobody else
+acts on a target that is half repaired. Between CLAIM and GO nothing has left the process:
 it may still be withdrawn. From GO on, something may have happened, and only an outcome or an observation says what.
 """
 
@@ -79,6 +80,7 @@ LIFE_CYCLE: Mapping[tuple[RunState, RunEvent], RunState] = {
 
 ENDED = frozenset({S.SUGGESTED, S.REFUSED, S.CANCELLED, S.SUCCEEDED, S.ESCALATED})
 HOLDING = frozenset({S.CLAIMED, S.CALLED, S.IN_DOUBT, S.VERIFYING})
+"""States in which every run holds its target. WAITING is not one of them: only a run that has climbed holds it there."""
 
 
 class ImpossibleTransition(Exception):

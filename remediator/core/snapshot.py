@@ -20,9 +20,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The workloads that a selection selects: none, one, or (which is refused) several."""
+    """The workloads that a selection selects: none, one, or (which is refused) several. `sought` is the selection in words."""
 
     workloads: tuple[Workload, ...]
+    sought: str = ""
 
 
 Lookup = Found | Unbound | Unknown

@@ -122,6 +122,7 @@ class RedisFlush:
 
 
 # --- Diagnosis: read-only, gathered before anything is changed --------------------------------------------------------
+# `facts` are the numbers that it finds, for `when:` of a rung. One that finds none has no `facts`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Logs:
     name: ClassVar[str] = "logs"
     service: ClassVar[str] = ""
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("logs.lines",)
     tail: int = field(default=100, metadata={"doc": "Lines from the end.", "at_least": 1, "at_most": 1000})
     grep: str = field(default="", metadata={"doc": "Keep only lines that contain this text, in any case."})
 
@@ -142,6 +144,7 @@ class Stats:
     name: ClassVar[str] = "stats"
     service: ClassVar[str] = ""
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("stats.cpu_percent", "stats.memory_bytes", "stats.memory_ratio", "stats.pids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Inspect:
     name: ClassVar[str] = "inspect"
     service: ClassVar[str] = ""
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("inspect.exit_code", "inspect.oom_killed", "inspect.restart_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class RolloutAge:
     name: ClassVar[str] = "rollout"
     service: ClassVar[str] = ""
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("rollout.age_seconds",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,7 @@ class RedisInfo:
     name: ClassVar[str] = "redis.info"
     service: ClassVar[str] = "redis"
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("redis.info.connected_clients", "redis.info.memory_ratio", "redis.info.up")
     cache: str = name_field("The configured service; empty: the target's.")
 
 
@@ -189,6 +195,11 @@ class PostgresSessions:
     name: ClassVar[str] = "postgres.sessions"
     service: ClassVar[str] = "postgres"
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = (
+        "postgres.sessions.idle_in_transaction",
+        "postgres.sessions.ratio",
+        "postgres.sessions.total",
+    )
     database: str = name_field("The configured database; empty: the target's service.")
 
 
@@ -199,6 +210,7 @@ class PostgresLongQueries:
     name: ClassVar[str] = "postgres.long_queries"
     service: ClassVar[str] = "postgres"
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("postgres.long_queries.count",)
     database: str = name_field("The configured database; empty: the target's service.")
     over: timedelta = field(default=timedelta(seconds=30), metadata={"doc": "Active for at least this long."})
 
@@ -210,6 +222,7 @@ class PromQL:
     name: ClassVar[str] = "promql"
     service: ClassVar[str] = "prometheus"
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("promql.value",)
     query: str = field(metadata={"labels": "promql", "doc": "The expression.", "positional": True})
 
 
@@ -220,6 +233,7 @@ class Http:
     name: ClassVar[str] = "http"
     service: ClassVar[str] = "http"
     risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("http.seconds", "http.status")
     endpoint: str = name_field("The configured service; empty: the target's.")
     path: str = field(default="", metadata={"doc": "Replaces the path of the configured address."})
     status: int = field(default=200, metadata={"doc": "The expected status code.", "at_least": 100, "at_most": 599})

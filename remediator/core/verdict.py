@@ -40,6 +40,8 @@ class Reason(StrEnum):
     APPROVAL_REQUIRED = "approval_required"
     # how a run ended
     VERIFIED = "verified"
+    RECOVERED = "recovered"
+    """The checks hold, though the step had failed: not by remediator's doing."""
     LADDER_EXHAUSTED = "ladder_exhausted"
     NO_RUNG_APPLIES = "no_rung_applies"
     UNVERIFIED = "unverified"

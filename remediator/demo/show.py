@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -50,6 +51,8 @@ class Teller:
 
 def play(*, keep: bool) -> int:
     """0 only if the service really answers again, and remediator says that it verified its repair."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)  # whatever ends the demo ends what it has started
     directory = Path(tempfile.mkdtemp(prefix="remediator-demo-"))
     stage = Stage(directory)
     try:
@@ -59,6 +62,9 @@ def play(*, keep: bool) -> int:
         repaired = False
     except KeyboardInterrupt:
         repaired = False
+    except BrokenPipeError:
+        stage.clear()
+        raise
     if not (keep and repaired):
         stage.clear()
     if repaired and not keep:
@@ -165,9 +171,9 @@ def _say_how_to_go_on(stage: Stage, victim: Victim, chain: Chain, remediator: st
     for name, address in {"remediator": remediator, "service": victim.url, **chain.addresses}.items():
         print(f"  {name:13}{address}")
     print(f"  {'logs':13}{stage.directory}")
-    print(f"  {'look':13}remediator runs list --url {remediator}")
+    print(f"  {'look':13}{Path(sys.executable).parent / 'remediator'} runs list --url {remediator}")
     pids = " ".join(str(process.pid) for process in stage.processes.values())
-    print(f"  {'stop':13}kill {pids}; {victim.removal}")
+    print(f"  {'stop':13}kill {pids}; {victim.removal}; rm -r {stage.directory}")
 
 
 def _get(url: str) -> Any:

@@ -1,12 +1,14 @@
 """The API for people and for `remediator` on the command line: runs and their timelines, pause and resume, reload, health.
 
 Who may: with REMEDIATOR_OPERATORS_FILE, whoever has a token of it; without, only callers on the same host, who must say
-who they are. `POST` takes JSON only, so that a page in somebody's browser cannot send it unasked.
+who they are. A page in a browser on that host is no such caller: it sends `Origin` with what it posts (CSRF), and a name
+of its own in `Host` once it has that name point here (DNS rebinding); both are refused. Pause and resume take JSON only.
 """
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -19,6 +21,9 @@ from remediator.ports import Clock, LedgerRow, Store, StoreUnavailable
 from remediator.telemetry import Log
 
 RUNS_MAX = 500
+LOCAL_ONLY = "only callers on the same host may do this, at localhost or a loopback address, and no web page"
+NOT_LOCAL = frozenset({"Forwarded", "X-Forwarded-For", "Origin"})
+"""Headers of proxies, and of requests that a web page has caused."""
 
 Reload = Callable[[], Sequence[str]]
 """Loads playbooks anew; the problems, a line each, if the old ones were kept."""
@@ -125,7 +130,7 @@ class Api:
             if self._operators.tokens and not who:
                 return _error(401, "send a bearer token of REMEDIATOR_OPERATORS_FILE")
             if not self._operators.tokens and not _is_local(request):
-                return _error(403, "only callers on the same host may do this until REMEDIATOR_OPERATORS_FILE is configured")
+                return _error(403, f"until REMEDIATOR_OPERATORS_FILE is configured, {LOCAL_ONLY}")
             try:
                 return await handler(request, who)
             except StoreUnavailable as error:
@@ -170,11 +175,19 @@ async def _json_object(request: web.Request) -> Mapping[str, Any]:
 
 
 def _is_local(request: web.Request) -> bool:
-    """From this host itself, not through a proxy that stands on it."""
-    if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+    """From this host itself: not through a proxy that stands on it, nor by a page in a browser that runs on it."""
+    if not NOT_LOCAL.isdisjoint(request.headers):
         return False
     try:
-        return ipaddress.ip_address(request.remote or "").is_loopback
+        called = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        return False
+    return _is_loopback(request.remote or "") and (called == "localhost" or _is_loopback(called))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 

@@ -75,6 +75,11 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
     match heard:
         case Heard.OPENED | Heard.LATE | Heard.CONFIRMED | Heard.CONTINUED:
             _admit(ledger, episode, at, playbooks, new_run, done)
+        case Heard.REFRESHED:
+            playbook = playbooks.find(episode.labels)
+            # It was repaired, and fires still, or again without a resolve in between: what was done did not last.
+            if playbook is not None and ledger.runs.succeeded_before(episode.id, at - playbook.limits.cooldown):
+                _admit(ledger, episode, at, playbooks, new_run, done)
         case Heard.CLOSED:
             last = ledger.runs.last_of(episode.id)
             acted = last is not None and (last.goes > 0 or last.rung > 0)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,6 +11,7 @@ from remediator.telemetry import Telemetry
 BATCH = 20
 LOOK_SECONDS = 1.0
 BACKOFF_SECONDS = (2.0, 600.0)
+"""The most is also the most that a recipient may ask for: nobody parks an escalation for a year."""
 ATTEMPTS_MAX = 60
 """With this backoff some nine hours; then the message is dropped, loudly."""
 DELIVERY_SECONDS_MAX = 30.0
@@ -37,8 +37,12 @@ class Delivery:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            with suppress(StoreUnavailable):
+            try:
                 await self.deliver_due()
+            except StoreUnavailable:
+                pass
+            except Exception as error:
+                self._tell.log.error("delivery.broke_down", error=repr(error), exc_info=True)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def deliver_due(self) -> None:
@@ -48,6 +52,15 @@ class Delivery:
         await asyncio.gather(*(self._deliver(message) for message in due))
 
     async def _deliver(self, message: Message) -> None:
+        """Whatever goes wrong stays with this message: it is due again when its attempt has said."""
+        try:
+            await self._attempt(message)
+        except StoreUnavailable:
+            pass
+        except Exception as error:
+            self._tell.log.error("message.broke_down", key=message.key, error=repr(error), exc_info=True)
+
+    async def _attempt(self, message: Message) -> None:
         """The attempt is written first, so that after a crash in the middle it is known as a possible delivery."""
         announcer = self._announcers.get(message.channel)
         if announcer is None:
@@ -95,4 +108,6 @@ class Delivery:
 
 
 def _retry_after(error: Exception) -> float | None:
-    return error.retry_after if isinstance(error, TransientError) else None
+    """What the recipient asked for, as far as it is reasonable. A neighbour's number may be of any size."""
+    asked = error.retry_after if isinstance(error, TransientError) else None
+    return None if asked is None else min(asked, BACKOFF_SECONDS[1])

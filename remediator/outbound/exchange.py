@@ -20,7 +20,7 @@ PASSING = {408, 425, 429}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer. `retry_after` is in seconds, None if the header is missing or a date."""
+    """A complete answer. `retry_after` is in seconds and of any size, None if the header is missing or a date."""
 
     status: int
     body: bytes

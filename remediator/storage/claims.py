@@ -86,8 +86,11 @@ class SqlClaims:
         return self._runs.move(run, RunEvent.CLAIM, at, *rows)
 
     def go(self, run: Run, sent: Facts, at: datetime) -> tuple[Run, Reason]:
-        if self._episodes.get(run.episode.id).state is not EpisodeState.OPEN:
-            return run, Reason.RESOLVED
+        match self._episodes.get(run.episode.id).state:
+            case EpisodeState.RESOLVED:
+                return run, Reason.RESOLVED
+            case EpisodeState.EXPIRED:
+                return run, Reason.STALE
         if self.paused() is not None:
             return run, Reason.PAUSED
         return self._runs.move(run, RunEvent.GO, at, LedgerRow(at, LedgerKind.GO, data=sent)), Reason.CLEAR

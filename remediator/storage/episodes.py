@@ -25,7 +25,7 @@ INSERT = """
     RETURNING id
 """
 REFRESH = "UPDATE episodes SET heard_at = :at, confirmed = :confirmed WHERE id = :id"
-CONFIRM = "UPDATE episodes SET confirmed = 1 WHERE id = :id"
+CONFIRM = "UPDATE episodes SET confirmed = :confirmed WHERE id = :id"
 REOPEN = "UPDATE episodes SET state = 'open', heard_at = :at, ends_at = NULL WHERE id = :id"
 CLOSE = "UPDATE episodes SET state = 'resolved', heard_at = :at, ends_at = :ends_at WHERE id = :id"
 COUNT_OPEN = "SELECT count(*) AS open FROM episodes WHERE state = 'open'"
@@ -77,8 +77,8 @@ class SqlEpisodes:
                     self._db.run(WAKE, id=last.id, at=micros(at))
                 return replace(last, heard_at=at, confirmed=confirmed)
 
-    def confirm(self, episode: int) -> None:
-        self._db.run(CONFIRM, id=episode)
+    def confirm(self, episode: int, *, firing: bool) -> None:
+        self._db.run(CONFIRM, id=episode, confirmed=int(firing))
 
     def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
         silent = [episode_of(row) for row in self._db.all(SILENT, heard_before=micros(heard_before))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from remediator.core.target import Workload
-from remediator.storage.codec import micros
+from remediator.storage.codec import micros, moment
 from remediator.storage.database import Database
 
 LATEST = "SELECT release FROM releases WHERE workload = :workload ORDER BY id DESC LIMIT 1"
@@ -12,6 +12,9 @@ RECORD = "INSERT INTO releases (workload, release, seen_at) VALUES (:workload, :
 # A release that was rolled back from is forgotten (FORGET): otherwise the second rollback would return to it.
 PREVIOUS = """
     SELECT release FROM releases WHERE workload = :workload AND release <> :release ORDER BY id DESC LIMIT 1
+"""
+ROLLED_OUT = """
+    SELECT seen_at FROM releases WHERE workload = :workload AND release = :release ORDER BY id DESC LIMIT 1
 """
 ALL = "SELECT DISTINCT release FROM releases ORDER BY release"
 FORGET = "DELETE FROM releases WHERE workload = :workload AND release = :release"
@@ -34,6 +37,10 @@ class SqlReleases:
 
     def all(self) -> Sequence[str]:
         return [row["release"] for row in self._db.all(ALL)]
+
+    def rolled_out_at(self, workload: Workload) -> datetime | None:
+        row = self._db.one(ROLLED_OUT, workload=workload.id, release=workload.release) if self.previous(workload) else None
+        return None if row is None else moment(row["seen_at"])
 
     def forget(self, target: str, release: str) -> None:
         self._db.run(FORGET, workload=target, release=release)

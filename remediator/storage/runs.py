@@ -54,8 +54,11 @@ FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
 UNLOCK = "DELETE FROM locks WHERE run_id = :id RETURNING target"
 WAKE_LOCKED = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'locked' AND target = :target"
 GET = "SELECT * FROM runs WHERE id = :id"
+LAST_END = "SELECT state, finished_at FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
 LAST_OF = "SELECT * FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
-LIST = "SELECT * FROM runs WHERE :state = '' OR state = :state ORDER BY id DESC LIMIT :limit"
+LIST = "SELECT * FROM runs ORDER BY id DESC LIMIT :limit"
+LIST_IN_STATE = "SELECT * FROM runs WHERE state = :state ORDER BY id DESC LIMIT :limit"
+COUNT_IN_DOUBT = "SELECT count(*) AS in_doubt FROM runs WHERE finished_at IS NULL AND state = 'in_doubt'"
 TIMELINE = "SELECT * FROM ledger WHERE run_id = :id ORDER BY id"
 APPEND = """
     INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data)
@@ -159,12 +162,20 @@ class SqlRuns:
         row = self._db.one(GET, id=run)
         return None if row is None else self._run_of(row)
 
+    def succeeded_before(self, episode: int, at: datetime) -> bool:
+        row = self._db.one(LAST_END, episode=episode)
+        return row is not None and row["state"] == RunState.SUCCEEDED and row["finished_at"] <= micros(at)
+
     def last_of(self, episode: int) -> Run | None:
         row = self._db.one(LAST_OF, episode=episode)
         return None if row is None else self._run_of(row)
 
     def list(self, limit: int, state: str = "") -> Sequence[Run]:
-        return [self._run_of(row) for row in self._db.all(LIST, limit=limit, state=state)]
+        rows = self._db.all(LIST_IN_STATE, limit=limit, state=state) if state else self._db.all(LIST, limit=limit)
+        return [self._run_of(row) for row in rows]
+
+    def count_in_doubt(self) -> int:
+        return int(self._db.one(COUNT_IN_DOUBT)["in_doubt"])
 
     def timeline(self, run: str) -> Sequence[LedgerRow]:
         return [_row_of(row) for row in self._db.all(TIMELINE, id=run)]

@@ -77,7 +77,9 @@ runs = Table(
     Column("finished_at", BigInteger),
     _partial("runs_live", "episode_id", where="finished_at IS NULL", unique=True),
     _partial("runs_due", "due_at", where="due_at IS NOT NULL"),
+    _partial("runs_in_doubt", "id", where="finished_at IS NULL AND state = 'in_doubt'"),
     Index("runs_episode", "episode_id"),
+    Index("runs_state", "state", "id"),
     _partial("runs_target", "target", "created_at", where="target <> ''"),
 )
 

@@ -70,6 +70,19 @@ class TestCheck:
         assert "limits.cooldown: 10m" in ran.stdout
         assert "REMEDIATOR_WEBHOOK_TOKEN_FILE" in ran.stdout
 
+    def test_what_a_playbook_needs_and_nobody_has_configured_is_said_beforehand(self, shop):
+        asks = PLAYBOOK.replace("all: [healthy]", "any: [healthy, http, {promql: up}, redis.ping, {http: {path: /live}}]")
+        (shop / "playbooks" / "api-down.yaml").write_text(asks)
+        (shop / "config.yaml").write_text("services: {shop-cache: {redis: 'redis://shop-cache:6379/0'}}")
+        ran = remediator("check", cwd=shop, REMEDIATOR_CONFIG="config.yaml")
+        assert [line for line in ran.stdout.splitlines() if line.startswith("api-down: ") and " needs " in line] == [
+            "api-down: http needs services.<service>.http in the configuration file; none is configured",
+            "api-down: promql needs REMEDIATOR_PROMETHEUS_URL; none is configured",
+        ]
+        assert "off: no annotations (REMEDIATOR_GRAFANA_URL)" in ran.stdout
+        assert "off: escalations go to the log and the metrics only (REMEDIATOR_ESCALATION_URL)" in ran.stdout
+        assert ran.returncode == 0
+
     def test_a_bad_one_is_named_with_file_line_and_field_and_what_to_write(self, shop):
         (shop / "playbooks" / "api-down.yaml").write_text(PLAYBOOK.replace("restart:", "restrat:"))
         ran = remediator("check", cwd=shop)

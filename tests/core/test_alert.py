@@ -24,6 +24,7 @@ class TestHear:
             (episode(confirmed=False), Heard.CONFIRMED),
             (episode(state=EXPIRED), Heard.CONTINUED),
             (episode(state=EXPIRED, ends_at=NOW + MINUTE), Heard.CONTINUED),
+            (episode(state=EXPIRED, heard_at=NOW - MINUTE), Heard.OPENED),  # another firing than the one that expired
             (episode(state=RESOLVED, ends_at=NOW - MINUTE), Heard.OPENED),
             (episode(state=RESOLVED, ends_at=NOW), Heard.OPENED),
             (episode(state=RESOLVED, ends_at=NOW + MINUTE), Heard.LATE),
@@ -39,7 +40,7 @@ class TestHear:
             (None, Heard.IGNORED),
             (episode(), Heard.CLOSED),
             (episode(confirmed=False), Heard.CLOSED),
-            (episode(state=EXPIRED), Heard.IGNORED),
+            (episode(state=EXPIRED), Heard.CLOSED),
             (episode(state=RESOLVED, ends_at=NOW), Heard.IGNORED),
             (episode(starts_at=NOW + 2 * MINUTE), Heard.IGNORED),  # the resolve of the firing before this one
             (episode(starts_at=NOW + MINUTE), Heard.CLOSED),

@@ -54,6 +54,35 @@ class TestWhoMay:
             status, _ = await ask(h, "GET", "/api/v1/runs", headers={header: "for=192.0.2.1"})
             assert status == 403
 
+    @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9595", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:9595"])
+    async def test_without_operators_a_local_caller_names_this_host(self, tmp_path, host):
+        async with harness(tmp_path) as h:
+            assert (await ask(h, "GET", "/api/v1/runs", headers={"Host": host}))[0] == 200
+
+    @pytest.mark.parametrize(("method", "path"), FOR_PEOPLE)
+    @pytest.mark.parametrize(
+        "host", ["evil.example:9595", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "0.0.0.0", "[::1", ""]
+    )
+    async def test_without_operators_a_name_that_somebody_has_rebound_to_this_host_is_refused(
+        self, tmp_path, method, path, host
+    ):
+        async with harness(tmp_path) as h:
+            assert (await ask(h, method, path, headers={"Host": host}, json={"by": "eve", "why": "x"}))[0] == 403
+
+    @pytest.mark.parametrize(("method", "path"), FOR_PEOPLE)
+    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000"])
+    async def test_without_operators_no_web_page_may_whatever_page_it_is(self, tmp_path, method, path, origin):
+        async with harness(tmp_path) as h:
+            before = h.app.shelf.index
+            assert (await ask(h, method, path, headers={"Origin": origin}, json={"by": "eve", "why": "x"}))[0] == 403
+            assert h.app.shelf.index is before
+            assert await h.app.store.run(lambda ledger: ledger.claims.paused()) is None
+
+    async def test_an_operator_s_token_is_enough_at_any_address(self, tmp_path, operators):
+        async with harness(tmp_path, operators_file=operators) as h:
+            headers = {**ANN, "Host": "remediator.example", "Origin": "https://console.example"}
+            assert (await ask(h, "GET", "/api/v1/runs", headers=headers))[0] == 200
+
     async def test_a_form_in_somebody_s_browser_cannot_pause(self, tmp_path):
         async with harness(tmp_path) as h:
             status, _ = await ask(h, "POST", "/api/v1/pause", data={"by": "eve", "why": "x"})

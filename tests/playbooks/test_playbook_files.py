@@ -262,7 +262,7 @@ ladder: ⇒ limits: {breaker: {open_for: 5h, open_for_at_most: 4h}}⏎ladder:
 [restart] ⇒ [{restart: , when: redis.info.memory_ratio > 1}]
     5: ladder[0].when: no diagnosis of this playbook finds 'redis.info.memory_ratio'; add redis.info to diagnose
 [restart] ⇒ [{restart: , when: redis.inf.up > 1}]
-    5: ladder[0].when: no diagnosis of this playbook finds 'redis.inf.up'; facts begin with a diagnosis; did you mean 'redis.info'?
+    5: ladder[0].when: no diagnosis of this playbook finds 'redis.inf.up'; did you mean 'redis.info.up'?
 [restart] ⇒ [{restart: , target: {servce: a}}]
     5: ladder[0].target.servce: unknown field 'servce'; did you mean 'service'?
 # diagnoses

@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import pytest
+
 from remediator.core.snapshot import Policy
-from remediator.outbound.delivery import ATTEMPTS_MAX, Delivery
+from remediator.outbound.delivery import ATTEMPTS_MAX, BACKOFF_SECONDS, Delivery
 from remediator.ports import Channel, Message, PermanentError, TransientError
 from remediator.storage.migrate import upgrade
 from remediator.storage.sqlite import SqliteStore
 from remediator.telemetry import Metrics, Telemetry
 from tests.fakes import KeptMessages, SettableClock, SilentLog
+from tests.waiting import eventually
 
 MESSAGE = Message("escalation:r1", Channel.ESCALATION, {"severity": "critical", "text": "first"})
 
@@ -94,6 +97,15 @@ async def test_the_recipient_s_own_wish_comes_before_the_backoff(tmp_path):
         assert len(recipient.messages) == 1
         await p.deliver(timedelta(seconds=1.1))
         assert len(recipient.messages) == 2
+
+
+@pytest.mark.parametrize("asked", [365 * 86400, 99_999_999_999_999, float("9" * 400)], ids=["a year", "too much", "infinity"])
+async def test_but_no_recipient_may_park_a_message_for_longer_than_the_longest_backoff(tmp_path, asked):
+    async with post(tmp_path, recipient := Recipient(TransientError("429", retry_after=asked))) as p:
+        await p.put()
+        await p.deliver()
+        await p.deliver(timedelta(seconds=BACKOFF_SECONDS[1] + 1))
+        assert recipient.texts == ["first", "first"]
 
 
 async def test_a_lasting_failure_is_dropped_counted_and_logged(tmp_path):
@@ -183,3 +195,33 @@ async def test_an_announcer_with_a_bug_delays_its_own_message_and_stops_no_other
         await p.deliver()
         assert recipient.texts == ["first"]
         assert await p.due() == 1
+
+
+async def test_a_message_that_breaks_what_surrounds_its_delivery_stops_no_other(tmp_path):
+    class Receipts(Recipient):
+        """Answers with a receipt that no store can keep."""
+
+        async def deliver(self, message: Message) -> str:
+            await super().deliver(message)
+            return "\ud800" if message.key == "escalation:bad" else ""
+
+    async with post(tmp_path, recipient := Receipts()) as p:
+        await p.put(Message("escalation:bad", Channel.ESCALATION, {"text": "bad"}))
+        await p.put()
+        await p.deliver()
+        assert sorted(recipient.texts) == ["bad", "first"]
+        assert p.count("delivered") == 1
+        assert "message.broke_down" in p.log.names()
+        assert await p.due() == 1
+
+
+async def test_a_row_that_cannot_be_read_does_not_end_the_loop(tmp_path):
+    async with post(tmp_path, recipient := Recipient()) as p:
+        await p.put()
+        await p.store.run(lambda ledger: ledger.outbox._db.run("UPDATE outbox SET payload = 'nonsense'"))
+        loop = asyncio.create_task(p.delivery.run())
+        await eventually(lambda: "delivery.broke_down" in p.log.names())
+        await p.store.run(lambda ledger: ledger.outbox._db.run('UPDATE outbox SET payload = \'{"text": "mended"}\''))
+        await eventually(lambda: recipient.texts == ["mended"])
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)

@@ -9,6 +9,7 @@ import pytest
 
 from remediator.core.playbook import Mode
 from remediator.ports import Channel, OutcomeUnknown, StoreUnavailable
+from remediator.worker import BREAKDOWN_RETRY
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 from tests.waiting import eventually
@@ -89,6 +90,36 @@ class TestBreakdown:
             h.app.worker.wake()
             (run,) = await h.until("escalated")
             assert run["reason"] == "broke_down"
+
+    async def test_a_playbook_that_this_version_cannot_read_is_left_to_people_at_once(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await h.command("pause")
+            await h.post(webhook_message())
+            await h.until("waiting")
+            await h.app.store.run(lambda ledger: ledger.runs._db.run("UPDATE playbooks SET source = 'name: api-down'"))
+        async with harness(tmp_path) as h:  # another version of remediator, say
+            await h.command("resume")
+            (run,) = await h.until("escalated")
+            assert (run["reason"], h.platform.performed) == ("broke_down", [])
+            (problems,) = [facts["problems"] for name, facts in h.log.events if name == "run.playbook_unreadable"]
+            assert any("ladder" in problem for problem in problems)
+
+    async def test_a_run_that_cannot_even_be_left_to_people_is_given_back_and_tried_again(self, tmp_path):
+        async with harness(tmp_path, Broken()) as h:
+            await h.post(webhook_message(webhook_alert(service="shop-broken")))
+            await eventually(lambda: "run.broke_down" in h.log.names())
+            (run,) = await h.runs()
+            unknown = f"""
+                INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data)
+                VALUES (0, 'of a later version', '{run["id"]}', 1, '', 0, '', '', '', '{{}}')
+            """
+            await h.app.store.run(lambda ledger: ledger.runs._db.run(unknown))
+            h.clock.shift += timedelta(minutes=31)
+            h.app.worker.wake()
+            await eventually(lambda: "run.abandon_failed" in h.log.names())
+            h.clock.shift += BREAKDOWN_RETRY
+            h.app.worker.wake()
+            await eventually(lambda: h.log.names().count("run.abandon_failed") == 2)
 
     async def test_no_more_runs_are_advanced_at_once_than_configured_and_the_others_follow(self, tmp_path):
         platform = FakePlatform(hold=asyncio.Event())

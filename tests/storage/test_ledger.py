@@ -178,7 +178,7 @@ class TestEpisodes:
             ledger.episodes.hear(alert("resolved", NOW, NOW + MINUTE), NOW + MINUTE)
             _, late = ledger.episodes.hear(alert(starts_at=NOW), NOW + 2 * MINUTE)
             assert not ledger.episodes.get(late.id).confirmed
-            ledger.episodes.confirm(late.id)
+            ledger.episodes.confirm(late.id, firing=True)
             assert ledger.episodes.get(late.id).confirmed
 
         await store.run(work)
@@ -394,7 +394,7 @@ class TestClaim:
         ("happens", "reason"),
         [
             (lambda ledger: ledger.episodes.hear(alert("resolved", NOW, NOW + MINUTE), NOW), Reason.RESOLVED),
-            (lambda ledger: ledger.episodes.expire(NOW + MINUTE, NOW), Reason.RESOLVED),
+            (lambda ledger: ledger.episodes.expire(NOW + MINUTE, NOW), Reason.STALE),
             (lambda ledger: ledger.switch.pause("ann", "migration", NOW), Reason.PAUSED),
         ],
         ids=["resolved", "expired", "paused"],
@@ -529,6 +529,18 @@ class TestTimeline:
             ended(ledger, called(ledger, "r9", instance="b"))
             assert [run.id for run in ledger.runs.list(2)] == ["r9", "r2"]
             assert [run.id for run in ledger.runs.list(10, RunState.SUCCEEDED)] == ["r9"]
+
+        await store.run(work)
+
+    async def test_only_runs_in_doubt_that_have_not_ended_are_counted_as_such(self, store):
+        def work(ledger: Ledger) -> None:
+            admitted(ledger, "r1", instance="a")
+            for name in ("r2", "r3", "r4"):
+                gone = called(ledger, name, target=f"docker:service/shop/{name}", instance=name)
+                ledger.runs.move(gone, RunEvent.DOUBT, NOW, reason=Reason.IN_DOUBT)
+            assert ledger.runs.count_in_doubt() == 3
+            ledger.runs.move(ledger.runs.get("r4"), RunEvent.ESCALATE, NOW, reason=Reason.IN_DOUBT)
+            assert ledger.runs.count_in_doubt() == 2
 
         await store.run(work)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from remediator.core.playbook import BreakerLimits, brief
+from remediator.core.playbook import BreakerLimits
 from remediator.core.snapshot import Candidate, Result, Score, Snapshot
 from remediator.core.verdict import Pass, Reason, Refuse, Verdict, Wait
 
@@ -99,10 +99,3 @@ def _scored(results: Sequence[Result], openings: Sequence[datetime], quiet_for: 
                 yield Result(ordered[following], result.target, Score.FAILURE)
                 continue
         yield result
-
-
-def describe(state: BreakerState, now: datetime) -> str:
-    """`closed`, `open for another 4m`, or `half-open`."""
-    if state.open_until is None:
-        return "closed"
-    return f"open for another {brief(state.open_until - now)}" if now < state.open_until else "half-open"

@@ -18,8 +18,8 @@ def target(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
             return Wait(Reason.TARGET_UNKNOWN, why, retry_at=now + LOOK_AGAIN)
         case Unbound(_, why):
             return Refuse(Reason.LABEL_UNUSABLE, why)
-        case Found(()):
-            return Refuse(Reason.NO_TARGET, "no workload is selected by the playbook's target")
+        case Found((), sought):
+            return Refuse(Reason.NO_TARGET, f"no workload has {sought or 'what the target asks for'}")
         case Found((workload,)):
             return _fits(workload, candidate, snapshot)
         case Found(several):

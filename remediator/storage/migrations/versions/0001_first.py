@@ -211,6 +211,14 @@ def upgrade() -> None:
     )
     op.create_index("runs_episode", "runs", ["episode_id"], unique=False)
     op.create_index(
+        "runs_in_doubt",
+        "runs",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL AND state = 'in_doubt'"),
+        postgresql_where=sa.text("finished_at IS NULL AND state = 'in_doubt'"),
+    )
+    op.create_index(
         "runs_live",
         "runs",
         ["episode_id"],
@@ -218,6 +226,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("finished_at IS NULL"),
         postgresql_where=sa.text("finished_at IS NULL"),
     )
+    op.create_index("runs_state", "runs", ["state", "id"], unique=False)
     op.create_index(
         "runs_target",
         "runs",
