@@ -5,6 +5,7 @@ from typing import Any
 
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunState
+from remediator.core.verdict import Reason
 from remediator.ports import Channel, LedgerKind, LedgerRow, Message
 
 TEXT_CHARACTERS_MAX = 4_000
@@ -62,7 +63,8 @@ def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow])
     """What is to be told of a run that has just ended, or that a person must look at."""
     told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
     # Nobody is woken a second time when a doubt that was told ends with its alert.
-    is_known = run.state is RunState.ESCALATED and any(row.data.get("told") for row in timeline)
+    ends_a_doubt = run.state is RunState.ESCALATED and run.reason is Reason.IN_DOUBT
+    is_known = ends_a_doubt and any(row.data.get("told") for row in timeline)
     if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not is_known:
         told.append(escalation(run, playbook, timeline))
     return told

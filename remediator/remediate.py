@@ -253,6 +253,8 @@ class Remediator:
     async def act(self, run: Run) -> Next:
         """A claimed run that this process did not claim itself just now: look its target up again, then go."""
         playbook = await self._playbook(run)
+        if run.rung == 0 and self._clock.now() >= run.deadline:
+            return await self._withdraw(run, playbook, Reason.GAVE_UP), None
         prospect = await self._prospect(run, playbook, run.rung)
         if isinstance(prospect.candidate.lookup, Unknown):
             return await self._later(run, playbook, LOOK_AGAIN)
