@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from remediator.core.alert import Alert, AlertStatus, Episode, Heard
-from remediator.core.playbook import PlaybookIndex
+from remediator.core.playbook import Playbook, PlaybookIndex
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.ports import Inbound, Ledger, PlaybookText
 
@@ -77,13 +77,18 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
             _admit(ledger, episode, at, playbooks, new_run, done)
         case Heard.REFRESHED:
             playbook = playbooks.find(episode.labels)
-            # It was repaired, and fires still, or again without a resolve in between: what was done did not last.
-            if playbook is not None and ledger.runs.succeeded_before(episode.id, at - playbook.limits.cooldown):
+            # It was repaired long enough ago, and fires still or again: what was done did not last.
+            if playbook is not None and ledger.runs.succeeded_before(episode.id, at - _patience(playbook)):
                 _admit(ledger, episode, at, playbooks, new_run, done)
         case Heard.CLOSED:
             last = ledger.runs.last_of(episode.id)
             acted = last is not None and (last.goes > 0 or last.rung > 0)
             done.recoveries.append((last.playbook if last else "", acted, (at - episode.opened_at).total_seconds()))
+
+
+def _patience(playbook: Playbook) -> timedelta:
+    """How long after a repair a repetition is no news: duplicates of a pair, and a resolve that waits for `group_interval`."""
+    return max(playbook.limits.cooldown, playbook.limits.breaker.min_healthy_period)
 
 
 def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:

@@ -87,7 +87,7 @@ def test_kept_the_demo_leaves_everything_running_and_says_where_and_how_to_stop_
         left = dict(re.findall(r"^  (\S+) +(http://\S+)$", done.stdout, re.MULTILINE))
         assert answers(f"{left['remediator']}/-/ready")
         assert answers(f"{left['service']}/health")
-        look = re.search("^  look +remediator (.*)$", done.stdout, re.MULTILINE)
+        look = re.search(r"^  look +\S*remediator (.*)$", done.stdout, re.MULTILINE)
         assert look is not None
         listed = subprocess.run(
             [sys.executable, "-m", "remediator", *look[1].split()], capture_output=True, text=True, timeout=30
