@@ -366,20 +366,17 @@ class Remediator:
         if observation.happened is Happened.YES:
             if isinstance(step, Rollback):
                 await self._forget(run, gone.data["from"])
-            row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
-            return await self._move(run, RunEvent.HAPPENED, row), None
+            return await self._move(run, RunEvent.HAPPENED, _observed(observation, now)), None
         if now < patience_ends_at:
             return run, min(now + LOOK_AGAIN, patience_ends_at)
         if observation.happened is Happened.NO and run.goes < GOES_MAX:
-            row = LedgerRow(now, LedgerKind.OBSERVATION, data={"happened": observation.happened, "seen": observation.seen})
-            return await self._move(run, RunEvent.DID_NOT_HAPPEN, row), None
+            return await self._move(run, RunEvent.DID_NOT_HAPPEN, _observed(observation, now)), None
         return await self._to_a_person(run, playbook, observation)
 
     async def _to_a_person(self, run: Run, playbook: Playbook | None, observation: Observation) -> Next:
         """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
         now = self._clock.now()
-        seen = {"happened": observation.happened, "seen": observation.seen, "told": True}
-        row = LedgerRow(now, LedgerKind.OBSERVATION, data=seen)
+        row = _observed(observation, now, told=True)
         episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
         if not episode.is_open:
             failed = LedgerRow(now, LedgerKind.RESULT, data={"score": Score.FAILURE})
@@ -498,6 +495,11 @@ def _step_that_went(run: Run, playbook: Playbook, gone: LedgerRow) -> Step:
     step = bind(playbook.ladder[run.rung].step, run.episode.labels)
     assert not isinstance(step, Unbound)
     return replace(step, to=gone.data["to"]) if isinstance(step, Rollback) else step
+
+
+def _observed(observation: Observation, at: datetime, **more: object) -> LedgerRow:
+    data = {"happened": observation.happened, "seen": observation.seen, **more}
+    return LedgerRow(at, LedgerKind.OBSERVATION, data=data)
 
 
 def _decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:

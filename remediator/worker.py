@@ -79,13 +79,10 @@ class Worker:
             while not self._stopping:
                 self._woken.clear()
                 try:
-                    pause = await self._turn()
+                    pause = await self._turn_or_set_aside()
                 except StoreUnavailable as error:
                     self._tell.log.error("store.unavailable", error=str(error))
                     pause = STORE_RETRY_SECONDS
-                except Exception as error:
-                    self._tell.log.error("worker.broke_down", error=repr(error), exc_info=True)
-                    pause = await self._after_poison()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._woken.wait()
@@ -134,19 +131,26 @@ class Worker:
             return IDLE_SECONDS
         return min(max((next_due - self._clock.now()).total_seconds(), 0.0), IDLE_SECONDS)
 
-    async def _after_poison(self) -> float:
-        """Expand one message; the one that cannot be is kept, out of the way of the others."""
+    async def _turn_or_set_aside(self) -> float:
+        """A turn; if a message broke it, that one is kept, out of the way of the others. Raises StoreUnavailable."""
+        try:
+            return await self._turn()
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            self._tell.log.error("worker.broke_down", error=repr(error), exc_info=True)
         now = self._clock.now()
         try:
-            await self._store.run(lambda ledger: expand(ledger, self._playbooks(), self._new_id, now, messages_max=1))
+            expanded = await self._store.run(
+                lambda ledger: expand(ledger, self._playbooks(), self._new_id, now, messages_max=1)
+            )
         except StoreUnavailable:
-            return STORE_RETRY_SECONDS
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other messages must not wait for it
             aside = await self._store.run(lambda ledger: ledger.inbox.set_aside_oldest())
             self._tell.log.error("inbox.set_aside", message=aside, error=repr(error))
-            if aside is None:
-                return STORE_RETRY_SECONDS
-        return 0.0
+            return STORE_RETRY_SECONDS if aside is None else 0.0
+        return 0.0 if expanded.messages else STORE_RETRY_SECONDS  # no message broke it: not again at once
 
     def _measure_loop(self) -> float:
         """The share of the time since the last call that the loop was at work; 0.7 at most: no storm stops expanding."""
