@@ -14,6 +14,8 @@ ALERTS_MAX = 64
 """Alerts in one transaction: 4 ms, so that a commit of the intake never waits long behind it."""
 MESSAGES_MAX = 32
 NewRun = Callable[[], str]
+DUPLICATES_LAST = timedelta(minutes=1)
+"""A pair of Alertmanagers and its retries repeat a message for about so long, whatever limits a playbook sets to nothing."""
 WATCHDOG = "Watchdog"
 """The customary name of the alert that always fires. It is no incident: only its absence is."""
 
@@ -88,7 +90,7 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
 
 def _patience(playbook: Playbook) -> timedelta:
     """How long after a repair a repetition is no news: duplicates of a pair, and a resolve that waits for `group_interval`."""
-    return max(playbook.limits.cooldown, playbook.limits.breaker.min_healthy_period)
+    return max(playbook.limits.cooldown, playbook.limits.breaker.min_healthy_period, DUPLICATES_LAST)
 
 
 def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:

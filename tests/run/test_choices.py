@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from remediator.core.playbook import Mode
 from remediator.ports import Channel, Evidence, PermanentError
 from tests.builders import PLAYBOOK
@@ -82,9 +84,7 @@ class TestTooLate:
             await h.post(firing())
             await h.until("waiting")
         platform.unreachable = False
-        async with harness(tmp_path, platform) as h:
-            h.clock.shift = 4 * HOUR
-            h.app.worker.wake()
+        async with harness(tmp_path, platform, away=4 * HOUR) as h:
             (run,) = await h.until("escalated", seconds=20)
             assert run["reason"] == "gave_up"
             assert platform.performed == []
@@ -105,8 +105,7 @@ class TestVerification:
             await h.post(firing())
             await h.until("verifying")
             platform = h.platform
-        async with harness(tmp_path, platform, [text]) as h:
-            h.clock.shift = HOUR
+        async with harness(tmp_path, platform, [text], away=HOUR) as h:
             await h.post(resolved())
             await h.until("succeeded")
             assert platform.performed == ["restart"]
@@ -133,9 +132,12 @@ class TestStillFiring:
             assert h.told[Channel.ESCALATION] is not None
             assert h.platform.performed == ["restart"]
 
-    async def test_a_repetition_soon_after_the_repair_is_not_even_without_a_cooldown(self, tmp_path):
-        async with harness(tmp_path, playbooks=[limits(cooldown="0s")]) as h:
+    @pytest.mark.parametrize("breaker", ["{}", "{min_healthy_period: 0s}"])
+    async def test_a_repetition_soon_after_the_repair_is_not_whatever_the_limits_say(self, tmp_path, breaker):
+        async with harness(tmp_path, playbooks=[limits(cooldown="0s", breaker=breaker)]) as h:
             await h.post(firing())
             await h.until("succeeded")
             await h.post(firing())
-            assert len(await h.runs()) == 1
+            await h.post(firing(service="shop-web"))  # read after the repetition
+            first, other = await h.until("succeeded", count=2)
+            assert (first["labels"]["service"], other["labels"]["service"]) == ("shop-api", "shop-web")
