@@ -52,8 +52,8 @@ class SilentLog:
 class SettableClock:
     """The host's clock, shifted by what a test says."""
 
-    def __init__(self) -> None:
-        self.shift = timedelta()
+    def __init__(self, shift: timedelta = timedelta()) -> None:
+        self.shift = shift
 
     def now(self) -> datetime:
         return SystemClock().now() + self.shift
@@ -200,9 +200,13 @@ async def harness(
     playbooks: Sequence[str] = (PLAYBOOK,),
     alerts: Any = None,
     announcer: Callable[[Channel], Announcer] | None = None,
+    away: timedelta = timedelta(),
     **settings: Any,
 ) -> AsyncIterator[Harness]:
-    """Remediator in this process, in mode auto unless the settings say otherwise, listening on a free port."""
+    """Remediator in this process, in mode auto unless the settings say otherwise, listening on a free port.
+
+    `away`: how long after now, by its own clock, it is started.
+    """
     platform = platform or FakePlatform()
     shelf = directory / "playbooks"
     shelf.mkdir(exist_ok=True)
@@ -219,7 +223,7 @@ async def harness(
     world = World({platform.name: platform}, {platform.name: platform} if acts else {}, alerts=alerts)
     told = {channel: KeptMessages() for channel in Channel}
     announcers = {channel: announcer(channel) if announcer else told[channel] for channel in Channel}
-    log, clock = SilentLog(), SettableClock()
+    log, clock = SilentLog(), SettableClock(away)
     around = Surroundings(world, [platform.inventory], announcers)
     async with running(configured, log, clock, around) as app, ClientSession() as session:
         yield Harness(app, session, platform, log, clock, told)
