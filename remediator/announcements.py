@@ -5,8 +5,9 @@ from typing import Any
 
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunState
+from remediator.core.snapshot import Storm
 from remediator.core.verdict import Reason
-from remediator.ports import Channel, LedgerKind, LedgerRow, Message
+from remediator.ports import Asked, Channel, LedgerKind, LedgerRow, Message
 
 TEXT_CHARACTERS_MAX = 4_000
 SEVERITIES = frozenset({"critical", "error", "warning", "info", "page", "ticket"})
@@ -59,13 +60,44 @@ def escalation(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow
     return Message(f"escalation:{run.id}:{run.reason}", Channel.ESCALATION, payload)
 
 
+def approval_wanted(run: Run, playbook: Playbook, asked: Asked, timeline: Sequence[LedgerRow]) -> Message:
+    """The question to people: exactly what would be done, how to say yes or no, and until when."""
+    told = escalation(run, playbook, timeline)
+    payload = {
+        **told.payload,
+        "plan": asked.plan,
+        "commands": [asked.command],
+        "approve": f'remediator approve {run.id} --by NAME --why "..."',
+        "reject": f'remediator reject {run.id} --by NAME --why "..."',
+        "answer_until": asked.until.isoformat(timespec="seconds"),
+    }
+    return Message(f"approval:{run.id}:{asked.plan}", Channel.ESCALATION, payload)
+
+
+def storm_notice(storm: Storm, waiting: int) -> Message:
+    """One message when a storm of alerts begins and one when it is over, instead of one for each of its alerts."""
+    over = storm.over_at is not None
+    payload = {
+        "severity": "critical",
+        "reason": str(Reason.STORM),
+        "summary": f"{storm}; it is over, {waiting} runs are taken up again" if over else f"{storm}; its runs are held",
+        "targets": storm.targets,
+        "since": storm.since.isoformat(timespec="seconds"),
+        "over_at": storm.over_at.isoformat(timespec="seconds") if storm.over_at else "",
+        "runs_waiting": waiting,
+    }
+    key = f"storm:{_millis(storm.since.timestamp())}" + (":over" if over else "")
+    return Message(key, Channel.ESCALATION, payload)
+
+
 def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> list[Message]:
     """What is to be told of a run that has just ended, or that a person must look at."""
     told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
     # Nobody is woken a second time when a doubt that was told ends with its alert.
     ends_a_doubt = run.state is RunState.ESCALATED and run.reason is Reason.IN_DOUBT
     is_known = ends_a_doubt and any(row.data.get("told") for row in timeline)
-    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not is_known:
+    in_the_summary = run.reason is Reason.STORM
+    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not (is_known or in_the_summary):
         told.append(escalation(run, playbook, timeline))
     return told
 
@@ -93,15 +125,21 @@ def sentence(row: LedgerRow) -> str:
             return f"observed ({data['happened']}): {data['seen']}"
         case LedgerKind.VERIFICATION:
             return f"verification {data['outcome']}: {data['seen']}"
+        case LedgerKind.ASK:
+            return f"asked for approval of plan {data['plan']}: {data['command']}"
+        case LedgerKind.APPROVAL:
+            return f"{'approved' if data['granted'] else 'rejected'} by {row.who}: {data['why']}"
         case LedgerKind.END:
             return f"ended as {data['state']} ({data['reason']})"
-        case LedgerKind.RESULT | LedgerKind.SWITCH:
+        case LedgerKind.RESULT | LedgerKind.SWITCH | LedgerKind.STORM:
             return ""
 
 
 def _worth_an_annotation(run: Run, timeline: Sequence[LedgerRow]) -> bool:
     """Acted, suggested or escalated. A run that was over before anything was begun would only be noise on a graph."""
     acted = any(row.kind is LedgerKind.INTENT for row in timeline)
+    if run.reason is Reason.STORM and not acted:
+        return False
     return acted or run.state in (RunState.SUGGESTED, RunState.ESCALATED)
 
 

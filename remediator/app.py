@@ -103,11 +103,11 @@ class App:
     policy: Policy
 
 
-def open_store(settings: Settings, policy: Callable[[], Policy], upgrade: Upgrade = upgrade) -> SqliteStore:
+def open_store(settings: Settings, policy: Callable[[], Policy], clock: Clock, upgrade: Upgrade = upgrade) -> SqliteStore:
     """The store that REMEDIATOR_STORE names, with its schema brought up to date. Raises BadConfiguration."""
     path = sqlite_path(settings.store)
     with usable(path):
-        store = SqliteStore(path, policy, settings.confirm_after)
+        store = SqliteStore(path, policy, settings.confirm_after, clock)
         upgrade(path)
     return store
 
@@ -183,10 +183,13 @@ async def surroundings(settings: Settings, *, may_act: bool) -> AsyncIterator[Su
             platforms["redis"] = RedisCaches(settings.services)
             if may_act:
                 actuators["redis"] = RedisActuator(settings.services)
-        if settings.prometheus_url:
-            platforms["prometheus"] = PrometheusClient(session, settings.prometheus_url)
+        prometheus = PrometheusClient(session, settings.prometheus_url) if settings.prometheus_url else None
+        if prometheus is not None:
+            platforms["prometheus"] = prometheus
         alerts = AlertmanagerClient(session, settings.alertmanager_url) if settings.alertmanager_url else None
-        yield Surroundings(World(platforms, actuators, executors, alerts), inventories, announcers(settings, session))
+        yield Surroundings(
+            World(platforms, actuators, executors, alerts, prometheus), inventories, announcers(settings, session)
+        )
 
 
 def announcers(settings: Settings, session: ClientSession) -> Mapping[Channel, Announcer]:
@@ -226,7 +229,7 @@ async def running(
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
     async with AsyncExitStack() as stack:
-        store = open_store(settings, lambda: policy, upgrade)
+        store = open_store(settings, lambda: policy, clock, upgrade)
         stack.push_async_callback(store.close)
         metrics.store_up.set_function(lambda: store.is_up)
         may_act = policy.mode.rank >= Mode.APPROVE.rank

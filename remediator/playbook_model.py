@@ -27,6 +27,7 @@ from remediator.yaml_lines import shown
 
 SHORTEST, DAY, MONTH = timedelta(milliseconds=1), timedelta(days=1), timedelta(days=30)
 RATE_MAX = RateLimit(1000, MONTH)
+MASKING_MAX = 50
 NAME_PATTERN = "[a-z0-9]+(-[a-z0-9]+)*"
 
 # --- Texts that need more than a type ---------------------------------------------------------------------------------
@@ -43,6 +44,22 @@ def _rate(rate: RateLimit) -> RateLimit:
     if rate.count > RATE_MAX.count or rate.window > RATE_MAX.window:
         raise ValueError(f"must be at most {RATE_MAX.count}, over at most {RATE_MAX.window.days}d")
     return rate
+
+
+def _remembered(rate: RateLimit) -> RateLimit:
+    if rate.count > MASKING_MAX:
+        raise ValueError(f"must be at most {MASKING_MAX}: so many results of a target are looked at")
+    return rate
+
+
+class Share(float):
+    """A part of a whole, 0 to 1; a file writes it as 50%."""
+
+
+def _share(value: Any) -> Share:
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,3})\s*%", value)) and int(found[1]) <= 100:
+        return Share(int(found[1]) / 100)
+    raise ValueError(f"{shown(value)} is not a share of the instances; write one as 50%")
 
 
 def _matcher(value: Any) -> Matcher:
@@ -80,6 +97,8 @@ def in_notation(value: Any) -> Any:
             return brief(value)
         case RateLimit() | Matcher() | Condition():
             return str(value)
+        case Share():
+            return f"{value:.0%}"
         case tuple():
             return [in_notation(item) for item in value]
         case _:
@@ -197,6 +216,18 @@ class LimitsPart(Part):
     max: LimitList = Field(default=_LIMITS.max, description="Steps on one target in any such window; failed ones count too.")
     max_all_targets: LimitList = Field(
         default=_LIMITS.max_all_targets, description="The same, over all targets of the playbook."
+    )
+    min_healthy: Annotated[float, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": "^[0-9]+%$"})] = Field(
+        default=Share(_LIMITS.min_healthy),
+        description="Share of the service's instances that stay healthy while a step takes a healthy one down.",
+    )
+    masking: Annotated[Limit, AfterValidator(_remembered)] = Field(
+        default=_LIMITS.masking, description="A target repaired this often has a fault that repairs hide: people are told."
+    )
+    corroborate: bool = Field(
+        default=_LIMITS.corroborate,
+        strict=True,
+        description="Prometheus must say so, too. Off for alerts that its rules do not raise, such as Grafana's.",
     )
     hold_if: Annotated[tuple[Match, ...], AfterValidator(_each_narrows)] = Field(
         default=_LIMITS.hold_if,

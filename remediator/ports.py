@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from remediator.core.alert import Alert, Episode, Heard
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent
-from remediator.core.snapshot import Candidate, LedgerFacts, Paused
+from remediator.core.snapshot import Approval, Candidate, Corroboration, LedgerFacts, Listing, Paused, Storm
 from remediator.core.step import Check, Diagnosis, Exec, Step
 from remediator.core.target import Selection, Workload
 from remediator.core.verdict import Reason
@@ -155,10 +155,18 @@ class Executor(Protocol):
 
 
 class AlertSource(Protocol):
-    """Alertmanager's own view of what fires."""
+    """Alertmanager's own view of what fires, and what people or other alerts have muted."""
 
-    async def is_firing(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert with exactly these labels is listed as firing. Raises TransientError or PermanentError."""
+    async def look(self, labels: Mapping[str, str]) -> Listing:
+        """What it says now of the alert with exactly these labels. Raises TransientError or PermanentError."""
+        ...
+
+
+class Witness(Protocol):
+    """Prometheus's own view of what fires, and how much of the world it sees."""
+
+    async def corroborate(self, labels: Mapping[str, str]) -> Corroboration:
+        """What it says now of an alert with these labels. Raises TransientError or PermanentError."""
         ...
 
 
@@ -220,8 +228,14 @@ class LedgerKind(StrEnum):
     VERIFICATION = "verification"
     RESULT = "result"
     END = "end"
+    ASK = "ask"
+    """A person is asked: `data["plan"]`, its command, and until when."""
+    APPROVAL = "approval"
+    """A person's answer: `data["granted"]`, with who and why."""
     SWITCH = "switch"
     """Paused or resumed: `data["paused"]`, with who and why."""
+    STORM = "storm"
+    """A storm of alerts has begun or ended: `data["on"]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +293,13 @@ class Episodes(Protocol):
 class Runs(Protocol):
     """Runs and their leases. Every write names the fence it was leased with and raises Fenced if that is not the newest."""
 
-    def admit(self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime) -> bool:
-        """A new run, due at once. False, and nothing is done, if the episode has a live run already."""
+    def admit(
+        self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime, aim: str = ""
+    ) -> bool:
+        """A new run, due at once. False, and nothing is done, if the episode has a live run already.
+
+        `aim` is what its playbook selects, in words, before any platform was asked: what a storm is counted by.
+        """
         ...
 
     def unmatched(self, episode: Episode, at: datetime) -> None:
@@ -327,6 +346,10 @@ class Runs(Protocol):
 
     def count_in_doubt(self) -> int: ...
 
+    def count_held(self) -> int:
+        """Runs that a storm holds."""
+        ...
+
     def timeline(self, run: str) -> Sequence[LedgerRow]: ...
 
     def append(self, run: Run, *rows: LedgerRow) -> None: ...
@@ -343,6 +366,10 @@ class Standing:
 class Claims(Protocol):
     """The protocol claim → go: intents before calls (design, section 6)."""
 
+    def decide_alone(self, candidate: Candidate) -> None:
+        """Let nobody else decide about this candidate's target, its playbook or the whole until this transaction ends."""
+        ...
+
     def facts(self, candidate: Candidate, episode: Episode | None = None) -> LedgerFacts:
         """What the guards ask. `episode` stands in for one that is not on record (`explain`)."""
         ...
@@ -354,13 +381,68 @@ class Claims(Protocol):
         """
         ...
 
-    def go(self, run: Run, sent: Facts, at: datetime) -> tuple[Run, Reason]:
-        """The last look before the call. CLEAR and a run that is CALLED, or the reason why not and the run as it was."""
+    def go(self, run: Run, sent: Facts, at: datetime, approved_plan: str = "") -> tuple[Run, Reason]:
+        """The last look before the call. CLEAR and a run that is CALLED, or the reason why not and the run as it was.
+
+        `approved_plan` is the plan that needs a living approval, or empty. Raises Fenced without a valid lease.
+        """
         ...
 
     def paused(self) -> Paused | None: ...
 
     def standing(self, playbook: Playbook, at: datetime) -> Standing: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that was put to people: the plan, what it would do, and until when an answer is waited for."""
+
+    plan: str
+    command: str
+    until: datetime
+
+
+class Approvals(Protocol):
+    """Questions to people about plans, and their answers: rows of the ledger."""
+
+    def ask(self, run: Run, asked: Asked, at: datetime) -> Run:
+        """Put the question on record; the run waits for the answer."""
+        ...
+
+    def asked(self, run: Run) -> Asked | None:
+        """The newest question about the run's rung, with the first one's `until`: asking anew does not prolong the wait."""
+        ...
+
+    def given(self, run: str, rung: int) -> Approval | None:
+        """The newest answer about this rung of the run."""
+        ...
+
+    def answer(self, run: Run, approval: Approval, at: datetime) -> None:
+        """Put an answer on record, and wake the run."""
+        ...
+
+    def count_pending(self) -> int: ...
+
+
+class Storms(Protocol):
+    def current(self) -> Storm | None:
+        """The storm that goes on now."""
+        ...
+
+    def look(self, at: datetime) -> Storm | None:
+        """Let a storm begin or end as the alerts of late say, and put that on record; the one that has just done so.
+
+        While one goes on, new runs are held here, all at once and without asking any platform.
+        """
+        ...
+
+
+class Heartbeats(Protocol):
+    def beat(self, name: str, at: datetime) -> None:
+        """Remember when something was last heard of; never an earlier time than is known."""
+        ...
+
+    def heard_at(self, name: str) -> datetime | None: ...
 
 
 class Switch(Protocol):
@@ -413,6 +495,11 @@ class Ledger(Protocol):
     """One transaction's view of the store. Synchronous: it runs on the store's own thread, or inline in a simulation."""
 
     @property
+    def now(self) -> datetime:
+        """The store's own time. What replicas compare is written and read by it, not by the clocks of their hosts."""
+        ...
+
+    @property
     def inbox(self) -> Inbox: ...
 
     @property
@@ -423,6 +510,15 @@ class Ledger(Protocol):
 
     @property
     def claims(self) -> Claims: ...
+
+    @property
+    def approvals(self) -> Approvals: ...
+
+    @property
+    def storms(self) -> Storms: ...
+
+    @property
+    def heartbeats(self) -> Heartbeats: ...
 
     @property
     def switch(self) -> Switch: ...

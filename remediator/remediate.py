@@ -13,21 +13,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from remediator.announcements import annotation, messages, severity_of
+from remediator.announcements import annotation, approval_wanted, messages, severity_of
 from remediator.core.decide import decide
+from remediator.core.guards import WITHOUT_LOOKING
+from remediator.core.modes import needs_approval
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent, RunState
-from remediator.core.snapshot import Candidate, LedgerFacts, Policy, Score, Snapshot, Unknown
+from remediator.core.snapshot import Candidate, LedgerFacts, Listing, Neighbours, Policy, Score, Snapshot, Unknown
 from remediator.core.step import Rollback, Step, bind
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.core.verdict import Decision, DecisionKind, Pass, Reason
 from remediator.ports import (
     Actuator,
+    Asked,
     Channel,
     Clock,
     Evidence,
     Facts,
+    Fenced,
     Happened,
     Ledger,
     LedgerKind,
@@ -36,7 +40,6 @@ from remediator.ports import (
     Observation,
     OutcomeUnknown,
     PermanentError,
-    PortError,
     Probe,
     Store,
     TransientError,
@@ -54,15 +57,21 @@ OBSERVE_FOR = timedelta(seconds=5)
 """A step in doubt may still be under way: only after its own timeout and this is "it did not happen" believed."""
 GOES_MAX = 3
 """Calls of one rung, each of which but the last was proven not to have happened."""
-MAY_CHANGE_AFTER_CLAIM = frozenset({"alive", "target", "mode"})
-"""Guards asked again when a claimed run is taken up: the alert, its target's consent and the operator's. The others count
-what the claim itself has put on record; `go` asks the switch."""
+MAY_CHANGE_AFTER_CLAIM = frozenset({"alive", "silence", "maintenance", "target", "mode", "approval"})
+"""Guards asked again when a claimed run is taken up: the alert, its target's consent and people's. The others count what
+the claim itself has put on record; `go` asks the switch."""
+NOT_OR_NO_LONGER_OURS = frozenset({Reason.RESOLVED, Reason.STALE, Reason.SILENCED, Reason.INHIBITED, Reason.MAINTENANCE})
+"""Refusals that cancel: the alert is over, or people have said that they see to it. Nobody is told anything new by them."""
+NOBODY_IS_WOKEN = frozenset({Reason.UNCONFIRMED, Reason.UNCORROBORATED})
+"""Waits that end in nothing: it was probably only a message that came late, or an alert that ended meanwhile."""
 ENDS_AT_A_KNOWN_TIME = frozenset({Reason.COOLDOWN, Reason.RATE_TARGET, Reason.RATE_PLAYBOOK, Reason.RATE_GLOBAL})
 """Waits that only time ends: one that lasts beyond the deadline is told to people now, not then."""
 ASK_AFTER = timedelta(minutes=5)
 """What was last heard of longer ago is asked of Alertmanager before anything is done: remediator may have been down."""
 LOOK_AGAIN = timedelta(seconds=2)
 IN_DOUBT_LOOK_AGAIN = timedelta(minutes=1)
+ASKED_LOOK_AGAIN = timedelta(seconds=30)
+"""An answer wakes the run at once; meanwhile the other guards may have something against the plan."""
 
 Next = tuple[Run, datetime | None]
 """A run after a stage, and when it is due again; None: go on at once, or it has ended."""
@@ -97,7 +106,7 @@ class Remediator:
         due_at: datetime | None = None
         while due_at is None and not run.has_ended:
             match run.state:
-                case RunState.NEW | RunState.WAITING:
+                case RunState.NEW | RunState.WAITING | RunState.ASKED:
                     run, due_at = await self.consider(run)
                 case RunState.CLAIMED:
                     run, due_at = await self.act(run)
@@ -128,11 +137,13 @@ class Remediator:
     async def consider(self, run: Run) -> Next:
         """Decide about the first rung, from the run's own upwards, that applies."""
         playbook = await self._playbook(run)
-        await self._confirm(run)
+        if held := await self._held_by_a_storm(run, playbook):
+            return held
+        neighbours = await self._neighbours(run)
         choice = await choose(
             lambda number: self._prospect(run, playbook, number),
             range(run.rung, len(playbook.ladder)),
-            self._decide,
+            lambda prospect: self._decide(prospect, neighbours),
             lambda prospect, decision: self._diagnose(run, prospect, decision),
         )
         if choice is None:
@@ -145,8 +156,25 @@ class Remediator:
                 return await self._end(run, RunEvent.ESCALATE, Reason.GAVE_UP, playbook), None
             case DecisionKind.ACT:
                 return await self._claim(run, choice.prospect)
-            case _:
+            case DecisionKind.ASK:
+                return await self._ask(run, choice.prospect, choice.decision)
+            case DecisionKind.SUGGEST:
                 return await self._leave_to_people(run, choice)
+
+    async def _held_by_a_storm(self, run: Run, playbook: Playbook) -> Next | None:
+        """While a storm blows, no platform is asked for the sake of a run that has done nothing yet; None: none blows."""
+        unseen = Unknown("no platform is asked during a storm")
+        candidate = Candidate(run.id, run.episode, playbook, 0, playbook.ladder[0].step, unseen)
+
+        def work(ledger: Ledger) -> Decision | None:
+            if run.goes or run.target or ledger.storms.current() is None:
+                return None
+            return decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy()), ledger.now, WITHOUT_LOOKING)
+
+        decision = await self._store.run(work)
+        if decision is None or decision.kind is DecisionKind.ACT:
+            return None
+        return await self._stand_back(run, Prospect(candidate, self._world), decision)
 
     async def _prospect(self, run: Run, playbook: Playbook, number: int) -> Prospect:
         return await look_up(self._world, self, run.id, run.episode, playbook, number)
@@ -163,10 +191,12 @@ class Remediator:
         """When its release took the place of another, or None."""
         return await self._store.run(lambda ledger: ledger.releases.rolled_out_at(workload))
 
-    async def _decide(self, prospect: Prospect) -> Decision:
-        now = self._clock.now()
-        facts = await self._store.run(lambda ledger: _facts(ledger, prospect.candidate, now))
-        return decide(prospect.candidate, Snapshot(facts, self._policy()), now)
+    async def _decide(self, prospect: Prospect, neighbours: Neighbours) -> Decision:
+        def work(ledger: Ledger) -> Decision:
+            facts = _facts(ledger, prospect.candidate, ledger.now)
+            return decide(prospect.candidate, Snapshot(facts, self._policy(), neighbours), ledger.now)
+
+        return await self._store.run(work)
 
     async def _stand_back(self, run: Run, prospect: Prospect, decision: Decision) -> Next:
         """Wait, refuse, cancel or escalate, as the decision and the run's history ask."""
@@ -180,10 +210,9 @@ class Remediator:
                     run = await self._move(run, RunEvent.WAIT, row, reason=decision.reason)
                     self._tell.decided(run, decision)
                 return run, min(decision.retry_at, run.deadline)
-            # Nobody is woken for what was probably only a notification that came late.
-            unconfirmed = decision.reason is Reason.UNCONFIRMED
-            reason = decision.reason if unconfirmed or not in_time else Reason.GAVE_UP
-            event = RunEvent.CANCEL if unconfirmed else RunEvent.ESCALATE
+            says_it_all = decision.reason in NOBODY_IS_WOKEN or decision.reason is Reason.STORM or not in_time
+            reason = decision.reason if says_it_all else Reason.GAVE_UP
+            event = RunEvent.CANCEL if decision.reason in NOBODY_IS_WOKEN else RunEvent.ESCALATE
             return await self._end(run, event, reason, prospect.playbook, row), None
         self._tell.decided(run, decision)
         event = _event_of_refusal(run, decision.reason)
@@ -201,13 +230,15 @@ class Remediator:
 
     async def _claim(self, run: Run, prospect: Prospect) -> Next:
         """Take the target and write the intent, if the guards still say so inside the transaction."""
-        candidate, now = prospect.candidate, self._clock.now()
-        command = prospect.command
-        data = {"step": candidate.step.name, "command": command, "commands": [command]}
-        intent = LedgerRow(now, LedgerKind.INTENT, target=candidate.target, data=data)
+        candidate, command = prospect.candidate, prospect.command
+        data = {"step": candidate.step.name, "command": command, "commands": [command], "plan": candidate.plan}
+        neighbours = await self._neighbours(run)  # gathering the evidence took its time
 
         def work(ledger: Ledger) -> tuple[Run, Decision]:
-            decision = decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy()), now)
+            now = ledger.now
+            ledger.claims.decide_alone(candidate)
+            decision = decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy(), neighbours), now)
+            intent = LedgerRow(now, LedgerKind.INTENT, target=candidate.target, data=data)
             if decision.kind is not DecisionKind.ACT:
                 return run, decision
             decided = _decision_row(decision, now)
@@ -217,13 +248,46 @@ class Remediator:
             return claimed, decision
 
         claimed, decision = await self._store.run(work)
-        if decision.kind is not DecisionKind.ACT:
-            return await self._stand_back(run, prospect, decision)
-        self._tell.decided(claimed, decision)
-        return await self._go(claimed, prospect)
+        match decision.kind:
+            case DecisionKind.ACT:
+                self._tell.decided(claimed, decision)
+                return await self._go(claimed, prospect)
+            case DecisionKind.ASK:
+                return await self._ask(run, prospect, decision)
+            case DecisionKind.SUGGEST:
+                return await self._leave_to_people(run, Choice(prospect, decision))
+            case DecisionKind.WAIT | DecisionKind.REFUSE:
+                return await self._stand_back(run, prospect, decision)
+
+    async def _ask(self, run: Run, prospect: Prospect, decision: Decision) -> Next:
+        """Put the plan to people, once, and wait for their answer. Nobody answers in time: escalate, do not forget."""
+        candidate, command = prospect.candidate, prospect.command_or_why_not
+        run = replace(run, target=candidate.target, rung=candidate.rung)
+
+        def work(ledger: Ledger) -> tuple[Run, Asked, list[Message]]:
+            now, before = ledger.now, ledger.approvals.asked(run)
+            asked = before or Asked(candidate.plan, command, now + self._policy().approval_within)
+            if now >= asked.until or (before and before.plan == candidate.plan and run.state is RunState.ASKED):
+                return run, asked, []
+            asked = replace(asked, plan=candidate.plan, command=command)
+            ledger.runs.append(run, _decision_row(decision, now))
+            waiting = ledger.approvals.ask(run, asked, now)
+            question = approval_wanted(waiting, prospect.playbook, asked, ledger.runs.timeline(run.id))
+            ledger.outbox.put(question, now)
+            return waiting, asked, [question]
+
+        run, asked, posted = await self._store.run(work)
+        now = self._clock.now()
+        if posted:
+            self._tell.decided(run, decision, [command])
+            self._count_raised(run, posted)
+        if now >= asked.until:
+            row = _decision_row(decision, now, commands=[command])
+            return await self._end(run, RunEvent.ESCALATE, Reason.NOT_APPROVED, prospect.playbook, row), None
+        return run, min(now + ASKED_LOOK_AGAIN, asked.until)
 
     async def _leave_to_people(self, run: Run, choice: Choice) -> Next:
-        """Suggest, or ask: show the commands of every rung from here on that applies to what was seen."""
+        """Suggest: show the commands of every rung from here on that applies to what was seen."""
         prospect, decision = choice.prospect, choice.decision
         rungs = range(prospect.candidate.rung, len(prospect.playbook.ladder))
         ahead = [await self._prospect(run, prospect.playbook, number) for number in rungs]
@@ -234,19 +298,23 @@ class Remediator:
         row = _decision_row(decision, self._clock.now(), commands=shown)
         self._tell.decided(run, decision, shown)
         # Once something was done, a suggestion that nobody looks for would be the end of it: people are told.
-        event = RunEvent.SUGGEST if decision.kind is DecisionKind.SUGGEST and not acted else RunEvent.ESCALATE
+        event = RunEvent.ESCALATE if acted else RunEvent.SUGGEST
         return await self._end(run, event, decision.reason, prospect.playbook, row), None
 
-    async def _confirm(self, run: Run) -> None:
-        """A firing that may be a late re-send, or was not heard of lately, is for Alertmanager to confirm where it can."""
+    async def _neighbours(self, run: Run) -> Neighbours:
+        """What Alertmanager and Prometheus say now.
+
+        A firing that may be a late re-send, or was not heard of lately, is for Alertmanager to confirm where it can.
+        """
+        neighbours = await self._world.neighbours(run.episode)
+        for said in (neighbours.listing, neighbours.corroboration):
+            if isinstance(said, Unknown):
+                self._tell.log.warning("neighbour.unreachable", run=run.id, error=said.why)
         heard_lately = self._clock.now() < run.episode.heard_at + ASK_AFTER
-        if self._world.alerts is None or (run.episode.confirmed and heard_lately):
-            return
-        try:
-            firing = await self._world.alerts.is_firing(run.episode.labels)
-            await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id, firing=firing))
-        except PortError as error:
-            self._tell.log.warning("alertmanager.unreachable", run=run.id, error=str(error))
+        listing = neighbours.listing
+        if isinstance(listing, Listing) and not (run.episode.confirmed and heard_lately):
+            await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id, firing=listing.firing))
+        return neighbours
 
     # --- go, call, record ---------------------------------------------------------------------------------------------
 
@@ -260,7 +328,7 @@ class Remediator:
             return await self._later(run, playbook, LOOK_AGAIN)
         if prospect.candidate.target != run.target:
             return await self._withdraw(run, playbook, Reason.NO_TARGET), None
-        decision = await self._decide(prospect)
+        decision = await self._decide(prospect, await self._neighbours(run))
         changed = [given.verdict for given in decision.verdicts if given.guard in MAY_CHANGE_AFTER_CLAIM]
         if withdrawn := next((verdict.reason for verdict in changed if not isinstance(verdict, Pass)), None):
             return await self._withdraw(run, playbook, withdrawn), None
@@ -290,13 +358,21 @@ class Remediator:
             self.calls.discard(run.id)
 
     async def _go_and_call(self, run: Run, prospect: Prospect, actuator: Actuator, sent: Facts) -> Next:
-        now = self._clock.now()
-        gone, reason = await self._store.run(lambda ledger: ledger.claims.go(run, sent, now))
+        candidate = prospect.candidate
+        approved_plan = candidate.plan if needs_approval(candidate, self._policy()) else ""
+
+        def work(ledger: Ledger) -> tuple[Run, Reason, datetime]:
+            now = ledger.now
+            return *ledger.claims.go(run, sent, now, approved_plan), now
+
+        gone, reason, now = await self._store.run(work)
         if reason is Reason.PAUSED:
             return await self._later(run, prospect.playbook, LOOK_AGAIN)
         if reason is not Reason.CLEAR:
             return await self._withdraw(run, prospect.playbook, reason), None
-        step = prospect.candidate.step
+        if gone.lease_until is None or self._clock.now() >= gone.lease_until:
+            raise Fenced(f"run {run.id} slept beyond its lease: who holds it now observes what was not sent")
+        step = candidate.step
         self._tell.calling(gone, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
         outcome, said = "done", ""
         try:
@@ -335,7 +411,7 @@ class Remediator:
 
     async def _withdraw(self, run: Run, playbook: Playbook, reason: Reason) -> Run:
         """Nothing was sent, and nothing will be: neutral for the breaker; cancelled if the alert is over, else for people."""
-        event = RunEvent.CANCEL if reason in (Reason.RESOLVED, Reason.STALE) else RunEvent.ESCALATE
+        event = RunEvent.CANCEL if reason in NOT_OR_NO_LONGER_OURS else RunEvent.ESCALATE
         row = LedgerRow(self._clock.now(), LedgerKind.RESULT, data={"score": Score.NEUTRAL})
         return await self._end(run, event, reason, playbook, row)
 
@@ -483,9 +559,11 @@ def _facts(ledger: Ledger, candidate: Candidate, now: datetime) -> LedgerFacts:
 
 def _event_of_refusal(run: Run, reason: Reason) -> RunEvent:
     """What is over is cancelled; an open breaker, or a refusal when something was done already, needs a person."""
-    if reason in (Reason.RESOLVED, Reason.STALE):
+    if reason in NOT_OR_NO_LONGER_OURS:
         return RunEvent.CANCEL
-    if reason is Reason.BREAKER_OPEN or run.rung:
+    if reason is Reason.REJECTED:
+        return RunEvent.REFUSE  # a person knows already
+    if reason in (Reason.BREAKER_OPEN, Reason.MASKING) or run.rung:
         return RunEvent.ESCALATE
     return RunEvent.REFUSE
 

@@ -6,9 +6,10 @@ HEAD = """# The life of a run
 
 Generated from the table in `remediator/core/run.py` by `python -m remediator.run_diagram`; a test holds it against the table.
 
-A run holds its target from its first `claim` to its end, `in_doubt` included, and `waiting` after a `climb`, too: nobody
-else acts on a target that is half repaired. Until `go` nothing has left the process, and the run may still be withdrawn;
-from `go` on only an outcome or an observation says what happened. A pair of state and event that is not below raises.
+A run holds its target from its first `claim` to its end, `in_doubt` included, and `waiting` or `asked` after a `climb`,
+too: nobody else acts on a target that is half repaired. Until `go` nothing has left the process, and the run may still
+be withdrawn; from `go` on only an outcome or an observation says what happened. A pair of state and event that is not
+below raises.
 """
 
 

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from remediator.core.playbook import Mode, RateLimit
-from remediator.core.snapshot import Policy
+from remediator.core.snapshot import Policy, StormLimits
 from remediator.durations import Duration, Rate
 from remediator.yaml_lines import FileProblem, Lines, Problem, instead, load_yaml, problems_of, read_text
 
 PREFIX = "REMEDIATOR_"
-FILE_ONLY = frozenset({"services", "commands"})
+FILE_ONLY = frozenset({"services", "commands", "storm"})
 """Too structured for an environment variable."""
 _NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
 """Kubernetes sets these in every pod that can see a Service called `remediator`."""
@@ -90,6 +90,22 @@ class CommandTarget(_Section):
     timeout: Duration = timedelta(seconds=60)
 
 
+class StormSection(_Section):
+    """When so many targets fail at once that the monitor is suspected, and nothing is done until it is calm."""
+
+    targets: Annotated[int, Field(ge=1, le=100_000)] = StormLimits().targets
+    """More distinct targets than this within `window` are a storm."""
+    window: Duration = StormLimits().window
+    calm: Annotated[int, Field(ge=0, le=100_000)] = StormLimits().calm
+    """It is over at this many or fewer within `window`."""
+
+    @model_validator(mode="after")
+    def _ends_below_where_it_begins(self) -> Self:
+        if self.calm >= self.targets:
+            raise ValueError("calm must be lower than targets, or the storm would flicker")
+        return self
+
+
 class Settings(_Section):
     """Everything that `remediator serve` needs to know. `docs/configuration.md` lists it."""
 
@@ -119,6 +135,13 @@ class Settings(_Section):
         RateLimit(100, timedelta(days=1)),
     )
     """Over all playbooks and targets."""
+    storm: StormSection = Field(default_factory=lambda: StormSection())
+    approval_within: Duration = timedelta(minutes=30)
+    """How long people are waited for before a question is escalated."""
+    approval_lasts: Duration = timedelta(minutes=10)
+    """How long after it was given an approval may be acted on."""
+    watchdog_within: Duration | None = None
+    """The always firing Watchdog alert must be heard of within this for `auto`; unset: it is not expected."""
     episode_expiry: Duration = timedelta(hours=5)
     """Longer than Alertmanager's `repeat_interval` (4 h by default), or firing alerts expire between two re-sends."""
     confirm_after: Duration = timedelta(seconds=10)
@@ -135,7 +158,16 @@ class Settings(_Section):
     @property
     def policy(self) -> Policy:
         """What the guards need of it."""
-        return Policy(self.mode, tuple(self.playbook_modes.items()), self.max_actions, self.episode_expiry)
+        return Policy(
+            mode=self.mode,
+            overrides=tuple(self.playbook_modes.items()),
+            max_all=self.max_actions,
+            episode_expiry=self.episode_expiry,
+            storm=StormLimits(self.storm.targets, self.storm.window, self.storm.calm),
+            watchdog_within=self.watchdog_within,
+            approval_within=self.approval_within,
+            approval_lasts=self.approval_lasts,
+        )
 
     @property
     def webhook_is_authenticated(self) -> bool:

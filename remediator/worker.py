@@ -9,6 +9,7 @@ from time import thread_time
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
+from remediator.announcements import storm_notice
 from remediator.core.playbook import PlaybookIndex
 from remediator.core.run import Run
 from remediator.ingress.expand import Expanded, expand
@@ -67,8 +68,7 @@ class Worker:
 
     async def recover(self) -> None:
         """Take up what a former process left: as the only user of the store, void every lease."""
-        now = self._clock.now()
-        left = await self._store.run(lambda ledger: ledger.runs.abandon_all(now))
+        left = await self._store.run(lambda ledger: ledger.runs.abandon_all(ledger.now))
         if left:
             self._tell.log.info("worker.recovered", runs=left)
 
@@ -108,13 +108,17 @@ class Worker:
         began_at = asyncio.get_running_loop().time()
         now = self._clock.now()
         if now >= self._leased_until:  # the clock jumped, or the host slept: what runs here must not be leased again
-            await self._renew(now)
+            await self._renew()
         self._leased_until = min(self._leased_until, now + self._pace.lease)
 
-        def work(ledger: Ledger) -> tuple[Expanded, list[Run], datetime | None]:
+        def work(ledger: Ledger) -> tuple[Expanded, list[Run], timedelta | None]:
+            now = ledger.now
             expanded = expand(ledger, self._playbooks(), self._new_id, now)
+            if expanded.storm is not None:
+                ledger.outbox.put(storm_notice(expanded.storm, ledger.runs.count_held()), now)
             leased = ledger.runs.lease(self._pace.owner, now, now + self._pace.lease, free) if free else ()
-            return expanded, list(leased), ledger.runs.next_due()
+            next_due = ledger.runs.next_due()
+            return expanded, list(leased), None if next_due is None else next_due - now
 
         expanded, leased, next_due = await self._store.run(work)
         self._told(expanded)
@@ -129,7 +133,7 @@ class Worker:
             return 0.0
         if next_due is None or free == len(leased):
             return IDLE_SECONDS
-        return min(max((next_due - self._clock.now()).total_seconds(), 0.0), IDLE_SECONDS)
+        return min(max(next_due.total_seconds(), 0.0), IDLE_SECONDS)
 
     async def _turn_or_set_aside(self) -> float:
         """A turn; if a message broke it, that one is kept, out of the way of the others. Raises StoreUnavailable."""
@@ -139,10 +143,9 @@ class Worker:
             raise
         except Exception as error:
             self._tell.log.error("worker.broke_down", error=repr(error), exc_info=True)
-        now = self._clock.now()
         try:
             expanded = await self._store.run(
-                lambda ledger: expand(ledger, self._playbooks(), self._new_id, now, messages_max=1)
+                lambda ledger: expand(ledger, self._playbooks(), self._new_id, ledger.now, messages_max=1)
             )
         except StoreUnavailable:
             raise
@@ -207,11 +210,11 @@ class Worker:
         while True:
             await asyncio.sleep(self._pace.lease.total_seconds() / 3)
             with suppress(StoreUnavailable):
-                await self._renew(self._clock.now())
+                await self._renew()
 
-    async def _renew(self, now: datetime) -> None:
-        until = now + self._pace.lease
-        await self._store.run(lambda ledger: ledger.runs.renew(self._pace.owner, until))
+    async def _renew(self) -> None:
+        until = self._clock.now() + self._pace.lease
+        await self._store.run(lambda ledger: ledger.runs.renew(self._pace.owner, ledger.now + self._pace.lease))
         self._leased_until = until
 
     def _told(self, expanded: Expanded) -> None:
@@ -221,5 +224,9 @@ class Worker:
             self._tell.unmatched(expanded.unmatched)
         if expanded.watchdog_at:
             self._tell.metrics.watchdog_seen_at.set(expanded.watchdog_at.timestamp())
+        if expanded.storm is not None:
+            event = "storm.begun" if expanded.storm.over_at is None else "storm.over"
+            self._tell.log.warning(event, targets=expanded.storm.targets, since=expanded.storm.since.isoformat())
+            self._tell.raised("critical")
         for playbook, acted, seconds in expanded.recoveries:
             self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)

@@ -7,7 +7,7 @@ from typing import Any
 
 from remediator.core.alert import Episode, EpisodeState
 from remediator.core.guards.target import allows
-from remediator.core.snapshot import Found, Lookup, Unknown
+from remediator.core.snapshot import Corroboration, Found, Listing, Lookup, Neighbours, Off, Unknown
 from remediator.core.step import Check, Diagnosis, Exec, Step
 from remediator.core.target import Selection, Workload
 from remediator.core.template import Unbound
@@ -24,6 +24,7 @@ from remediator.ports import (
     Probe,
     Reading,
     TransientError,
+    Witness,
 )
 
 READ_SECONDS = 20.0
@@ -40,6 +41,30 @@ class World:
     actuators: Mapping[str, Actuator] = field(default_factory=dict)
     executors: Mapping[str, Executor] = field(default_factory=dict)
     alerts: AlertSource | None = None
+    witness: Witness | None = None
+
+    async def neighbours(self, episode: Episode) -> Neighbours:
+        """What Alertmanager and Prometheus say of the alert now, as far as they are configured."""
+        listing, corroboration = await asyncio.gather(self._listing(episode), self._corroboration(episode))
+        return Neighbours(listing, corroboration)
+
+    async def _listing(self, episode: Episode) -> Listing | Unknown | Off:
+        if self.alerts is None:
+            return Off()
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self.alerts.look(episode.labels)
+        except (PortError, TimeoutError) as error:
+            return Unknown(str(error) or "Alertmanager did not answer in time")
+
+    async def _corroboration(self, episode: Episode) -> Corroboration | Unknown | Off:
+        if self.witness is None:
+            return Off()
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self.witness.corroborate(episode.labels)
+        except (PortError, TimeoutError) as error:
+            return Unknown(str(error) or "Prometheus did not answer in time")
 
     async def find(self, selection: Selection | Unbound) -> Lookup:
         """Ask every platform. One that cannot be asked makes the answer Unknown: it might have had the target, too."""
@@ -112,7 +137,7 @@ class World:
             return Reading(Probe.UNKNOWN, "the alert was not heard of any more, which does not say that it has resolved")
         if self.alerts is None:
             return Reading(Probe.FAILS, "the alert has not resolved yet")
-        firing = await self.alerts.is_firing(episode.labels)
+        firing = (await self.alerts.look(episode.labels)).firing
         return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")
 
     async def mark(self, step: Step, workload: Workload) -> Mapping[str, Any]:

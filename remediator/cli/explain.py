@@ -183,6 +183,6 @@ def _ledger(settings: Settings, policy: Policy) -> Iterator[SqlLedger]:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
         connection.row_factory = sqlite3.Row
         try:
-            yield SqlLedger(SqliteDatabase(connection), lambda: policy, settings.confirm_after)
+            yield SqlLedger(SqliteDatabase(connection, SystemClock()), lambda: policy, settings.confirm_after)
         finally:
             connection.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from remediator.app import effective_policy
 from remediator.cli.service import CANNOT_START, complain
-from remediator.core.guards.mode import effective_mode
+from remediator.core.modes import effective_mode
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable

@@ -6,6 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
+WATCHDOG = "Watchdog"
+"""The customary name of the alert that always fires. It is no incident: only its absence is."""
+
 
 class AlertStatus(StrEnum):
     FIRING = "firing"
@@ -49,7 +52,8 @@ class Episode:
     """One alert identity from first firing to resolved or expired.
 
     `opened_at` and `heard_at` are remediator's clock; `starts_at` and `ends_at` are Prometheus's. `confirmed` is False
-    for a firing that may be a late re-send of what was resolved already: it is recorded, not acted on.
+    for a firing that may be a late re-send of what was resolved already: it is recorded, not acted on. `muted` says why
+    Alertmanager notifies nobody of it, as last heard, or is empty; `listed_at` is when Alertmanager last listed it.
     """
 
     id: int
@@ -63,6 +67,8 @@ class Episode:
     heard_at: datetime
     ends_at: datetime | None = None
     fingerprint: str = ""
+    muted: str = ""
+    listed_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:

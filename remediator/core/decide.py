@@ -1,9 +1,10 @@
 """decide(): the verdict of every guard over one snapshot, and the decision that follows. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from remediator.core.guards import GUARDS
+from remediator.core.guards import GUARDS, Guard
 from remediator.core.snapshot import Candidate, Snapshot
 from remediator.core.verdict import (
     Ask,
@@ -18,9 +19,9 @@ from remediator.core.verdict import (
 )
 
 
-def decide(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Decision:
+def decide(candidate: Candidate, snapshot: Snapshot, now: datetime, guards: Sequence[Guard] = GUARDS) -> Decision:
     """Act, ask, suggest, wait or refuse: the first guard that does not pass decides; every verdict is kept."""
-    verdicts = tuple(GuardVerdict(guard.__name__, guard(candidate, snapshot, now)) for guard in GUARDS)
+    verdicts = tuple(GuardVerdict(guard.__name__, guard(candidate, snapshot, now)) for guard in guards)
     first = next((given.verdict for given in verdicts if not isinstance(given.verdict, Pass)), Pass("every guard passes"))
     match first:
         case Pass(seen):

@@ -67,6 +67,12 @@ class Limits:
     """Per target."""
     max_all_targets: tuple[RateLimit, ...] = (RateLimit(10, timedelta(hours=1)),)
     """Per playbook, over all of its targets."""
+    min_healthy: float = 0.5
+    """Share of the service's instances that must be left healthy, 0 to 1, when a step takes a healthy one down."""
+    masking: RateLimit = RateLimit(5, timedelta(days=7))
+    """A target repaired this often within this time has a fault that the repairs hide."""
+    corroborate: bool = True
+    """Ask Prometheus whether the alert still fires, where its address is configured."""
     hold_if: tuple[Matcher, ...] = ()
     """Cause first: wait while an alert that meets any of these is open."""
     give_up: timedelta = timedelta(minutes=30)

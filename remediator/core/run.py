@@ -1,8 +1,8 @@
 """The life of a run as a table. `docs/run-life-cycle.md` is generated from it; a pair that is not in it raises.
 
-A run holds its target from its first CLAIM to its end, IN_DOUBT included, and WAITING for its next rung, too: nobody else
-acts on a target that is half repaired. Between CLAIM and GO nothing has left the process:
-it may still be withdrawn. From GO on, something may have happened, and only an outcome or an observation says what.
+A run holds its target from its first CLAIM to its end, IN_DOUBT included, and WAITING or ASKED for its next rung, too:
+nobody else acts on a target that is half repaired. Between CLAIM and GO nothing has left the process: it may still be
+withdrawn. From GO on, something may have happened, and only an outcome or an observation says what.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from remediator.core.verdict import Reason
 class RunState(StrEnum):
     NEW = "new"
     WAITING = "waiting"
+    ASKED = "asked"
     CLAIMED = "claimed"
     CALLED = "called"
     IN_DOUBT = "in_doubt"
@@ -30,6 +31,7 @@ class RunState(StrEnum):
 
 class RunEvent(StrEnum):
     WAIT = "wait"
+    ASK = "ask"
     CLAIM = "claim"
     GO = "go"
     OUTCOME = "outcome"
@@ -49,17 +51,27 @@ S, E = RunState, RunEvent
 LIFE_CYCLE: Mapping[tuple[RunState, RunEvent], RunState] = {
     # deciding: on arrival, and again whenever what it waits for may have changed
     (S.NEW, E.WAIT): S.WAITING,
+    (S.NEW, E.ASK): S.ASKED,
     (S.NEW, E.CLAIM): S.CLAIMED,
     (S.NEW, E.SUGGEST): S.SUGGESTED,
     (S.NEW, E.REFUSE): S.REFUSED,
     (S.NEW, E.CANCEL): S.CANCELLED,
     (S.NEW, E.ESCALATE): S.ESCALATED,
     (S.WAITING, E.WAIT): S.WAITING,
+    (S.WAITING, E.ASK): S.ASKED,
     (S.WAITING, E.CLAIM): S.CLAIMED,
     (S.WAITING, E.SUGGEST): S.SUGGESTED,
     (S.WAITING, E.REFUSE): S.REFUSED,
     (S.WAITING, E.CANCEL): S.CANCELLED,
     (S.WAITING, E.ESCALATE): S.ESCALATED,
+    # asking: decided again after the answer, and all along
+    (S.ASKED, E.ASK): S.ASKED,
+    (S.ASKED, E.WAIT): S.WAITING,
+    (S.ASKED, E.CLAIM): S.CLAIMED,
+    (S.ASKED, E.SUGGEST): S.SUGGESTED,
+    (S.ASKED, E.REFUSE): S.REFUSED,
+    (S.ASKED, E.CANCEL): S.CANCELLED,
+    (S.ASKED, E.ESCALATE): S.ESCALATED,
     # acting: the intent is on record; GO is the last look before the call
     (S.CLAIMED, E.GO): S.CALLED,
     (S.CLAIMED, E.CANCEL): S.CANCELLED,
@@ -80,7 +92,7 @@ LIFE_CYCLE: Mapping[tuple[RunState, RunEvent], RunState] = {
 
 ENDED = frozenset({S.SUGGESTED, S.REFUSED, S.CANCELLED, S.SUCCEEDED, S.ESCALATED})
 HOLDING = frozenset({S.CLAIMED, S.CALLED, S.IN_DOUBT, S.VERIFYING})
-"""States in which every run holds its target. WAITING is not one of them: only a run that has climbed holds it there."""
+"""States in which every run holds its target. WAITING and ASKED are not of them: only a run that has climbed holds it there."""
 
 
 class ImpossibleTransition(Exception):
@@ -101,6 +113,7 @@ class Run:
 
     `fence` grows with every lease: whoever writes with an older one has lost the run. `deadline` is when it gives up
     if nothing was decided. `rung` counts from 0. `goes` counts the calls of this rung that may have been sent.
+    `lease_until` is how long it was leased for when it was last read, or None if nobody holds it.
     """
 
     id: str
@@ -115,6 +128,7 @@ class Run:
     reason: Reason = Reason.CLEAR
     target: str = ""
     goes: int = 0
+    lease_until: datetime | None = None
     finished_at: datetime | None = None
 
     @property

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 
 from remediator.core.alert import Episode
+from remediator.core.maintenance import Window
 from remediator.core.playbook import Limits, Mode, Playbook, RateLimit
-from remediator.core.step import Step
+from remediator.core.step import Risk, Step
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
+from remediator.core.verdict import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,36 @@ class Found:
 
 
 Lookup = Found | Unbound | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Nobody is configured who could be asked: a guard that would ask is off, and the start-up log has said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What Alertmanager says of one alert now. `muted` is empty, or why it notifies nobody, and `reason` is its word."""
+
+    firing: bool
+    muted: str = ""
+    reason: Reason = Reason.CLEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Corroboration:
+    """What Prometheus says of one alert now. `up` is the share of its scrape targets that answer, 0 to 1."""
+
+    firing: bool
+    up: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What was heard from outside just before the decision."""
+
+    listing: Listing | Unknown | Off = Off()
+    corroboration: Corroboration | Unknown | Off = Off()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +90,17 @@ class Candidate:
         """The id of the target, or empty while it is not known."""
         return self.workload.id if self.workload else ""
 
+    @property
+    def disturbs(self) -> bool:
+        """Whether users may notice the step: what is unknown holds it back."""
+        return self.step.risk in (Risk.DISRUPTIVE, Risk.DESTRUCTIVE)
+
+    @property
+    def plan(self) -> str:
+        """What a person approves, as 64 bits of a hash: this step with these parameters, on this target, for this episode."""
+        said = (self.run, self.episode.id, self.playbook.name, self.playbook.version, self.rung, self.step, self.target)
+        return sha256(repr(said).encode()).hexdigest()[:16]
+
 
 class Score(StrEnum):
     """What an intent came to, as a breaker counts it."""
@@ -86,6 +130,30 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Storm:
+    """So many distinct targets had alerts within a short time that the monitor, or what they share, is suspected."""
+
+    since: datetime
+    targets: int
+    over_at: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"a storm of alerts since {self.since:%H:%M:%S}, {self.targets} targets when it began"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a person said of one plan. `used` once a call was sent on the strength of it."""
+
+    plan: str
+    by: str
+    why: str
+    granted: bool
+    expires_at: datetime
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerFacts:
     """Answers to the questions that guards ask of the ledger, read in one transaction.
 
@@ -109,6 +177,22 @@ class LedgerFacts:
     open_causes: tuple[str, ...] = ()
     """Open episodes that meet `hold_if`, in words."""
     previous_release: str = ""
+    in_flight: frozenset[str] = frozenset()
+    """Instances of the target's service, by name, that other runs are at work on."""
+    storm: Storm | None = None
+    approval: Approval | None = None
+    """The newest answer of a person about this run's rung."""
+    watchdog_heard_at: datetime | None = None
+    """When the always firing alert was last heard of, or None if it never was."""
+
+
+@dataclass(frozen=True, slots=True)
+class StormLimits:
+    """A storm begins when alerts of more than `targets` distinct targets came within `window`, and ends at `calm` or fewer."""
+
+    targets: int = 20
+    window: timedelta = timedelta(minutes=2)
+    calm: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +204,14 @@ class Policy:
     max_all: tuple[RateLimit, ...] = (RateLimit(20, timedelta(hours=1)), RateLimit(100, timedelta(days=1)))
     episode_expiry: timedelta = timedelta(hours=5)
     """An episode not heard of for this long is stale. Alertmanager's default `repeat_interval` is 4 h: stay above it."""
+    storm: StormLimits = StormLimits()
+    maintenance: tuple[Window, ...] = ()
+    watchdog_within: timedelta | None = None
+    """The Watchdog alert must have been heard of within this for `auto`; None: it is not expected."""
+    approval_within: timedelta = timedelta(minutes=30)
+    """How long a person is waited for."""
+    approval_lasts: timedelta = timedelta(minutes=10)
+    """How long after it was given an approval may be acted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +220,4 @@ class Snapshot:
 
     ledger: LedgerFacts
     policy: Policy
+    neighbours: Neighbours = Neighbours()

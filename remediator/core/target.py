@@ -69,6 +69,8 @@ class Workload:
     instances: tuple[Instance, ...] = ()
     release: str = ""
     protected: str = ""
+    peers: tuple[Instance, ...] = ()
+    """Further instances of the same service, where the target is only a part of it."""
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -79,4 +81,8 @@ class Workload:
     @property
     def locks(self) -> tuple[str, ...]:
         """What a run must hold to act on it: itself, and each instance, which another selection may find by its own name."""
-        return tuple(sorted({self.id, *(f"{self.platform}:instance/{instance.name}" for instance in self.instances)}))
+        return tuple(sorted({self.id, *map(self.lock_of, self.instances)}))
+
+    def lock_of(self, instance: Instance) -> str:
+        """What a run holds that is at work on this instance or on a workload that it is part of."""
+        return f"{self.platform}:instance/{instance.name}"

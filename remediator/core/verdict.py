@@ -16,6 +16,11 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     STALE = "stale"
     UNCONFIRMED = "unconfirmed"
+    # silence, maintenance
+    SILENCED = "silenced"
+    INHIBITED = "inhibited"
+    SILENCE_UNKNOWN = "silence_unknown"
+    MAINTENANCE = "maintenance"
     # target
     LABEL_UNUSABLE = "label_unusable"
     NO_TARGET = "no_target"
@@ -24,9 +29,12 @@ class Reason(StrEnum):
     TARGET_PROTECTED = "target_protected"
     NOT_OPTED_IN = "not_opted_in"
     NO_PREVIOUS_RELEASE = "no_previous_release"
-    # hold, settle, lock, cooldown, rate, breaker
+    # hold, settle, corroborate, lock, cooldown, rate, breaker
     CAUSE_OPEN = "cause_open"
     SETTLING = "settling"
+    UNCORROBORATED = "uncorroborated"
+    MONITOR_SUSPECT = "monitor_suspect"
+    CORROBORATION_UNKNOWN = "corroboration_unknown"
     LOCKED = "locked"
     COOLDOWN = "cooldown"
     RATE_TARGET = "rate_target"
@@ -34,10 +42,17 @@ class Reason(StrEnum):
     RATE_GLOBAL = "rate_global"
     BREAKER_OPEN = "breaker_open"
     BREAKER_TRIAL = "breaker_trial"
-    # mode
+    # masking, blast_radius, storm
+    MASKING = "masking"
+    BLAST_RADIUS = "blast_radius"
+    STORM = "storm"
+    # mode, approval
     MODE_OFF = "mode_off"
     MODE_SUGGEST = "mode_suggest"
     APPROVAL_REQUIRED = "approval_required"
+    REJECTED = "rejected"
+    NOT_APPROVED = "not_approved"
+    """Nobody answered in time."""
     # how a run ended
     VERIFIED = "verified"
     RECOVERED = "recovered"

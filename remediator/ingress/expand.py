@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from remediator.core.alert import Alert, AlertStatus, Episode, Heard
+from remediator.core.alert import WATCHDOG, Alert, AlertStatus, Episode, Heard
 from remediator.core.playbook import Playbook, PlaybookIndex
+from remediator.core.snapshot import Storm
+from remediator.core.template import Unbound
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.ports import Inbound, Ledger, PlaybookText
 
@@ -16,8 +18,6 @@ MESSAGES_MAX = 32
 NewRun = Callable[[], str]
 DUPLICATES_LAST = timedelta(minutes=1)
 """A pair of Alertmanagers and its retries repeat a message for about so long, whatever limits a playbook sets to nothing."""
-WATCHDOG = "Watchdog"
-"""The customary name of the alert that always fires. It is no incident: only its absence is."""
 
 
 @dataclass(slots=True)
@@ -30,6 +30,8 @@ class Expanded:
     unreadable: int = 0
     watchdog_at: datetime | None = None
     """When the always firing alert was last heard, if it was."""
+    storm: Storm | None = None
+    """A storm of alerts that has just begun or ended."""
     recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
     """Playbook, whether remediator acted, seconds from opening to resolve."""
 
@@ -54,6 +56,9 @@ def expand(
         if done.alerts >= ALERTS_MAX:
             break
     ledger.inbox.remove(taken)
+    if done.watchdog_at is not None:
+        ledger.heartbeats.beat(WATCHDOG, done.watchdog_at)
+    done.storm = ledger.storms.look(now)
     done.messages = len(taken)
     return done
 
@@ -100,4 +105,6 @@ def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIn
         done.unmatched += 1
         return
     text = PlaybookText(playbook.name, playbook.version, playbook.source)
-    ledger.runs.admit(new_run(), episode, text, at, at + playbook.limits.give_up)
+    aimed = playbook.target.bind(episode.labels)
+    aim = "" if isinstance(aimed, Unbound) else str(aimed)
+    ledger.runs.admit(new_run(), episode, text, at, at + playbook.limits.give_up, aim)

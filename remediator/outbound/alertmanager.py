@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import ClientSession
 
+from remediator.core.snapshot import Listing
+from remediator.core.verdict import Reason
 from remediator.outbound.exchange import Neighbour
 from remediator.ports import PermanentError
 
@@ -20,8 +23,8 @@ class AlertmanagerClient:
     def __init__(self, session: ClientSession, url: str) -> None:
         self._alertmanager = Neighbour("Alertmanager", session, url)
 
-    async def is_firing(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert with exactly these labels is listed: resolved ones are not, silenced and inhibited ones are.
+    async def look(self, labels: Mapping[str, str]) -> Listing:
+        """An alert with exactly these labels as it is listed: resolved ones are not, silenced and inhibited ones are.
 
         Raises TransientError or PermanentError.
         """
@@ -31,9 +34,21 @@ class AlertmanagerClient:
         if not answer.ok:
             raise self._alertmanager.refusal(answer)
         try:
-            return any(alert["labels"] == dict(labels) for alert in answer.json())
+            listed = [alert["status"] for alert in answer.json() if alert["labels"] == dict(labels)]
+            return _listing(listed[0]) if listed else Listing(firing=False)
         except (KeyError, TypeError) as error:
             raise PermanentError(f"not the answer of an Alertmanager: {answer.said!r}") from error
+
+
+def _listing(status: Mapping[str, Any]) -> Listing:
+    """`silencedBy` names silences, `inhibitedBy` fingerprints of the alerts that inhibit; `mutedBy` time intervals (0.27)."""
+    if by := status.get("silencedBy"):
+        return Listing(True, f"silenced in Alertmanager, by {', '.join(by)}", Reason.SILENCED)
+    if by := status.get("inhibitedBy"):
+        return Listing(True, f"inhibited in Alertmanager, by {', '.join(by)}", Reason.INHIBITED)
+    if by := status.get("mutedBy"):
+        return Listing(True, f"muted in Alertmanager, by {', '.join(by)}", Reason.SILENCED)
+    return Listing(firing=True)
 
 
 def _quoted(value: str) -> str:

@@ -4,6 +4,8 @@ Only what Prometheus knows completely counts: an answer with warnings (a remote 
 out) is UNKNOWN to a check.
 """
 
+import asyncio
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,11 @@ from typing import Any
 
 from aiohttp import ClientSession
 
+from remediator.core.snapshot import Corroboration
 from remediator.core.step import Check, Diagnosis, PromQL, Step
 from remediator.core.target import Selection, Workload
 from remediator.outbound.exchange import Neighbour
-from remediator.ports import Evidence, Facts, Observation, PermanentError, PortError, Probe, Reading
+from remediator.ports import Evidence, Facts, Observation, PermanentError, PortError, Probe, Reading, TransientError
 
 EVALUATION_TIMEOUT = "4s"
 """Prometheus gives up before we do, and then says why."""
@@ -62,7 +65,7 @@ class QueryResult:
 
 
 class PrometheusClient:
-    """One Prometheus, or whatever speaks its API. It finds no targets and takes no steps."""
+    """One Prometheus, or whatever speaks its API; implements `ports.Witness`. It finds no targets and takes no steps."""
 
     name = "prometheus"
 
@@ -80,6 +83,28 @@ class PrometheusClient:
             return _result(content["data"], content.get("warnings", ()))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PermanentError(f"not the answer of a Prometheus: {answer.said!r}") from error
+
+    async def corroborate(self, labels: Mapping[str, str]) -> Corroboration:
+        """What its rules say of an alert with these labels, and how many of its targets it reaches.
+
+        `ALERTS` has no external labels, and relabelling on the way to Alertmanager may drop or change others, so an alert
+        is the same when no label that both have differs. Raises TransientError or PermanentError.
+        """
+        alertname = json.dumps(labels.get("alertname", ""), ensure_ascii=False)
+        firing, up = await asyncio.gather(
+            self._complete(f'ALERTS{{alertstate="firing", alertname={alertname}}}'), self._complete("avg(up)")
+        )
+        return Corroboration(
+            firing=any(_agree(sample.labels, labels) for sample in firing.samples),
+            up=up.samples[0].value if up.samples else 1.0,
+        )
+
+    async def _complete(self, expression: str) -> QueryResult:
+        """An answer without warnings: what may be incomplete proves nothing. Raises TransientError or PermanentError."""
+        result = await self.query(expression)
+        if result.warnings:
+            raise TransientError(f"Prometheus does not know everything now: {'; '.join(result.warnings)}")
+        return result
 
     async def find(self, selection: Selection) -> Sequence[Workload]:
         return ()
@@ -112,6 +137,10 @@ class PrometheusClient:
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
         raise PermanentError(f"prometheus is only read: there is no step {step.name}")
+
+
+def _agree(series: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels[name] == value for name, value in series.items() if name in labels)
 
 
 def _result(data: Mapping[str, Any], warnings: Sequence[str]) -> QueryResult:

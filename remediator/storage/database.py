@@ -2,13 +2,24 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
+
+from remediator.ports import Clock
 
 Row = Mapping[str, Any]
 
 
 class Database(Protocol):
     """Statements name their parameters `:like_this`. Everything runs in the transaction that the store has begun."""
+
+    def now(self) -> datetime:
+        """The time that everything in this database is compared by: one clock for all who share it."""
+        ...
+
+    def lock(self, scopes: Sequence[str]) -> None:
+        """Let nobody else decide about any of `scopes` until this transaction ends (design, section 6)."""
+        ...
 
     def all(self, sql: str, /, **parameters: Any) -> Sequence[Any]: ...
 
@@ -24,10 +35,17 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
-    """`Database` over one sqlite3 connection; rows are sqlite3.Row."""
+    """`Database` over one sqlite3 connection; rows are sqlite3.Row. One process uses it, so its clock is the host's."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def lock(self, scopes: Sequence[str]) -> None:
+        """Nothing to do: BEGIN IMMEDIATE has locked the whole database."""
 
     def all(self, sql: str, /, **parameters: Any) -> Sequence[Any]:
         return self._connection.execute(sql, parameters).fetchall()

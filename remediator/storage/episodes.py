@@ -143,4 +143,6 @@ def episode_of(row: Any) -> Episode:
         heard_at=moment(row["heard_at"]),
         ends_at=moment_or_none(row["ends_at"]),
         fingerprint=row["fingerprint"],
+        muted=row["muted"],
+        listed_at=moment_or_none(row["listed_at"]),
     )

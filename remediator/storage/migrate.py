@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code needs. A test holds it against `migrations/versions/`."""
 
 

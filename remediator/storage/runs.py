@@ -19,13 +19,13 @@ KEEP_PLAYBOOK = """
     ON CONFLICT (version) DO NOTHING
 """
 PLAYBOOK = "SELECT name, version, source FROM playbooks WHERE version = :version"
-# An episode that expired and is heard again goes on where it was: above the rungs that it has begun already.
+# An episode that goes on in another run goes on where it was: above the rungs that were sent already.
 ADMIT = """
     INSERT INTO runs (id, episode_id, playbook, playbook_version, state, reason, rung, goes, target, fence,
-                      lease_owner, lease_until, due_at, created_at, deadline, finished_at)
+                      lease_owner, lease_until, due_at, created_at, deadline, finished_at, aim)
     SELECT :id, :episode_id, :playbook, :version, 'new', 'clear',
-           coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'intent' AND episode_id = :episode_id), 0),
-           0, '', 0, '', 0, :at, :at, :deadline, NULL
+           coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'go' AND episode_id = :episode_id), 0),
+           0, '', 0, '', 0, :at, :at, :deadline, NULL, :aim
      WHERE NOT EXISTS (SELECT 1 FROM runs WHERE episode_id = :episode_id AND finished_at IS NULL)
 """
 # The lease and the new fence are one statement, so that two workers cannot both take a run. While leased, a run is due
@@ -59,10 +59,11 @@ LAST_OF = "SELECT * FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT
 LIST = "SELECT * FROM runs ORDER BY id DESC LIMIT :limit"
 LIST_IN_STATE = "SELECT * FROM runs WHERE state = :state ORDER BY id DESC LIMIT :limit"
 COUNT_IN_DOUBT = "SELECT count(*) AS in_doubt FROM runs WHERE finished_at IS NULL AND state = 'in_doubt'"
+COUNT_HELD = "SELECT count(*) AS held FROM runs WHERE state = 'waiting' AND reason = 'storm'"
 TIMELINE = "SELECT * FROM ledger WHERE run_id = :id ORDER BY id"
 APPEND = """
-    INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data)
-    VALUES (:at, :kind, :run_id, :episode_id, :playbook, :rung, :target, :score, :who, :data)
+    INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data, attempt)
+    VALUES (:at, :kind, :run_id, :episode_id, :playbook, :rung, :target, :score, :who, :data, :attempt)
 """
 
 
@@ -70,7 +71,9 @@ class SqlRuns:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def admit(self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime) -> bool:
+    def admit(
+        self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime, aim: str = ""
+    ) -> bool:
         self._db.run(KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at))
         return bool(
             self._db.run(
@@ -81,24 +84,13 @@ class SqlRuns:
                 version=playbook.version,
                 at=micros(at),
                 deadline=micros(deadline),
+                aim=aim,
             )
         )
 
     def unmatched(self, episode: Episode, at: datetime) -> None:
         refused = {"decision": DecisionKind.REFUSE, "reason": Reason.NO_PLAYBOOK, "seen": "no playbook matches these labels"}
-        self._db.run(
-            APPEND,
-            at=micros(at),
-            kind=LedgerKind.DECISION,
-            run_id="",
-            episode_id=episode.id,
-            playbook="",
-            rung=0,
-            target="",
-            score="",
-            who="",
-            data=dump(refused),
-        )
+        append_apart(self._db, LedgerRow(at, LedgerKind.DECISION, data=refused), episode_id=episode.id)
 
     def playbook(self, version: str) -> PlaybookText:
         row = self._db.one(PLAYBOOK, version=version)
@@ -143,20 +135,7 @@ class SqlRuns:
         if rows and self._db.one(FENCE, id=run.id, fence=run.fence) is None:
             raise Fenced(f"run {run.id} was taken over")
         for row in rows:
-            score = row.data.get("score", "") if row.kind is LedgerKind.RESULT else ""
-            self._db.run(
-                APPEND,
-                at=micros(row.at),
-                kind=row.kind,
-                run_id=run.id,
-                episode_id=run.episode.id,
-                playbook=run.playbook,
-                rung=run.rung,
-                target=row.target or run.target,
-                score=score,
-                who=row.who,
-                data=dump(row.data),
-            )
+            append_to(self._db, run, row)
 
     def get(self, run: str) -> Run | None:
         row = self._db.one(GET, id=run)
@@ -176,6 +155,9 @@ class SqlRuns:
 
     def count_in_doubt(self) -> int:
         return int(self._db.one(COUNT_IN_DOUBT)["in_doubt"])
+
+    def count_held(self) -> int:
+        return int(self._db.one(COUNT_HELD)["held"])
 
     def timeline(self, run: str) -> Sequence[LedgerRow]:
         return [_row_of(row) for row in self._db.all(TIMELINE, id=run)]
@@ -209,8 +191,49 @@ class SqlRuns:
             reason=Reason(row["reason"]),
             target=row["target"],
             goes=row["goes"],
+            lease_until=moment(row["lease_until"]) if row["lease_owner"] else None,
             finished_at=moment_or_none(row["finished_at"]),
         )
+
+
+def append_to(db: Database, run: Run, row: LedgerRow) -> None:
+    """A row of a run's timeline, whoever writes it. A worker that holds the run writes through `SqlRuns.append`."""
+    db.run(
+        APPEND,
+        at=micros(row.at),
+        kind=row.kind,
+        run_id=run.id,
+        episode_id=run.episode.id,
+        playbook=run.playbook,
+        rung=run.rung,
+        target=row.target or run.target,
+        score=_score_of(row),
+        who=row.who,
+        data=dump(row.data),
+        attempt=run.goes + 1 if row.kind is LedgerKind.GO else 0,
+    )
+
+
+def append_apart(db: Database, row: LedgerRow, *, episode_id: int = 0, playbook: str = "") -> None:
+    """A row of the ledger that belongs to no run."""
+    db.run(
+        APPEND,
+        at=micros(row.at),
+        kind=row.kind,
+        run_id="",
+        episode_id=episode_id,
+        playbook=playbook,
+        rung=0,
+        target=row.target,
+        score=_score_of(row),
+        who=row.who,
+        data=dump(row.data),
+        attempt=0,
+    )
+
+
+def _score_of(row: LedgerRow) -> str:
+    return str(row.data.get("score", "")) if row.kind is LedgerKind.RESULT else ""
 
 
 def _row_of(row: Any) -> LedgerRow:

@@ -41,10 +41,13 @@ episodes = Table(
     Column("opened_at", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
     Column("ends_at", BigInteger),
+    Column("muted", Text, nullable=False, server_default=text("''")),
+    Column("listed_at", BigInteger),
     _partial("episodes_open", "key", where="state = 'open'", unique=True),
     _partial("episodes_open_name", "alertname", where="state = 'open'"),
     _partial("episodes_open_heard", "heard_at", where="state = 'open'"),
     _partial("episodes_over", "key", "id", where="state <> 'open'"),
+    _partial("episodes_over_heard", "heard_at", where="state <> 'open'"),
 )
 
 playbooks = Table(
@@ -75,12 +78,15 @@ runs = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("deadline", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    Column("aim", Text, nullable=False, server_default=text("''")),
     _partial("runs_live", "episode_id", where="finished_at IS NULL", unique=True),
     _partial("runs_due", "due_at", where="due_at IS NOT NULL"),
     _partial("runs_in_doubt", "id", where="finished_at IS NULL AND state = 'in_doubt'"),
     Index("runs_episode", "episode_id"),
     Index("runs_state", "state", "id"),
     _partial("runs_target", "target", "created_at", where="target <> ''"),
+    _partial("runs_aimed", "created_at", "aim", where="aim <> ''"),
+    _partial("runs_finished", "finished_at", where="finished_at IS NOT NULL"),
 )
 
 locks = Table(
@@ -92,6 +98,12 @@ locks = Table(
     Index("locks_run", "run_id"),
 )
 
+scopes = Table("scopes", metadata, Column("name", Text, primary_key=True))
+"""What a claim decides about, as rows to lock: where several processes share the database, see `Database.lock`."""
+
+heartbeats = Table(
+    "heartbeats", metadata, Column("name", Text, primary_key=True), Column("heard_at", BigInteger, nullable=False)
+)
 
 ledger = Table(
     "ledger",
@@ -107,15 +119,17 @@ ledger = Table(
     Column("score", Text, nullable=False),
     Column("who", Text, nullable=False),
     Column("data", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
     Index("ledger_run", "run_id", "id"),
-    # promise S2: whatever the guards say, one episode's rung is begun once
-    _partial("ledger_intent_once", "episode_id", "rung", where="kind = 'intent'", unique=True),
+    # promise S2: whatever the guards say, nobody sends one episode's rung twice but after the first was proven not to be
+    _partial("ledger_go_once", "episode_id", "rung", "attempt", where="kind = 'go'", unique=True),
     _partial("ledger_intents_target", "target", "at", where="kind = 'intent'"),
     _partial("ledger_intents_playbook", "playbook", "at", where="kind = 'intent'"),
     _partial("ledger_intents", "at", where="kind = 'intent'"),
     _partial("ledger_results_target", "target", "id", where="kind = 'result'"),
     _partial("ledger_results_playbook", "playbook", "id", where="kind = 'result'"),
     _partial("ledger_switch", "id", where="kind = 'switch'"),
+    _partial("ledger_storm", "id", where="kind = 'storm'"),
 )
 
 outbox = Table(

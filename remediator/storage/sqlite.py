@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from remediator.core.snapshot import Policy
-from remediator.ports import Ledger, StoreUnavailable
+from remediator.ports import Clock, Ledger, StoreUnavailable
 from remediator.storage.database import SqliteDatabase
 from remediator.storage.ledger import SqlLedger
 
@@ -45,8 +45,9 @@ def connect(path: Path) -> sqlite3.Connection:
 class SqliteStore:
     """Implements `ports.Store`. Holds an exclusive lock on `<path>.lock` for as long as it is open."""
 
-    def __init__(self, path: Path, policy: Callable[[], Policy], confirm_after: timedelta) -> None:
+    def __init__(self, path: Path, policy: Callable[[], Policy], confirm_after: timedelta, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
         self._policy = policy
         self._confirm_after = confirm_after
         self._lock = _lock(path)
@@ -163,7 +164,7 @@ class SqliteStore:
     def _connected(self) -> tuple[sqlite3.Connection, SqlLedger]:
         if self._connection is None or self._ledger is None:
             self._connection = connect(self._path)
-            self._ledger = SqlLedger(SqliteDatabase(self._connection), self._policy, self._confirm_after)
+            self._ledger = SqlLedger(SqliteDatabase(self._connection, self._clock), self._policy, self._confirm_after)
         return self._connection, self._ledger
 
     def _disconnect(self) -> None:

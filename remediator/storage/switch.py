@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from remediator.ports import LedgerKind
-from remediator.storage.codec import dump, micros
+from remediator.ports import LedgerKind, LedgerRow
+from remediator.storage.codec import micros
 from remediator.storage.database import Database
-from remediator.storage.runs import APPEND
+from remediator.storage.runs import append_apart
 
 WAKE_PAUSED = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'paused'"
 
@@ -22,16 +22,4 @@ class SqlSwitch:
         self._db.run(WAKE_PAUSED, at=micros(at))
 
     def _throw(self, who: str, why: str, at: datetime, *, paused: bool) -> None:
-        self._db.run(
-            APPEND,
-            at=micros(at),
-            kind=LedgerKind.SWITCH,
-            run_id="",
-            episode_id=0,
-            playbook="",
-            rung=0,
-            target="",
-            score="",
-            who=who,
-            data=dump({"paused": paused, "why": why}),
-        )
+        append_apart(self._db, LedgerRow(at, LedgerKind.SWITCH, who=who, data={"paused": paused, "why": why}))

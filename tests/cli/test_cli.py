@@ -185,7 +185,7 @@ class TestServe:
 
     def test_migrate_says_what_it_did(self, tmp_path):
         store = {"REMEDIATOR_STORE": "sqlite:///new.db"}
-        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0001; it was not there\n"
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0002; it was not there\n"
         assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0001\n"
 
 

@@ -9,6 +9,7 @@ import pytest
 from remediator.core.alert import EpisodeState
 from remediator.core.guards import GUARDS
 from remediator.core.guards.alive import alive
+from remediator.core.guards.approval import approval
 from remediator.core.guards.breaker import breaker
 from remediator.core.guards.cooldown import cooldown
 from remediator.core.guards.hold import hold
@@ -37,7 +38,10 @@ def limited(**limits):
 
 def test_the_guards_speak_in_a_fixed_order_of_which_the_last_is_who_may():
     names = [guard.__name__ for guard in GUARDS]
-    assert names == ["alive", "switch", "target", "hold", "settle", "lock", "cooldown", "rate", "breaker", "mode"]
+    assert " ".join(names) == (
+        "alive switch silence maintenance target hold settle corroborate lock cooldown rate breaker masking blast_radius storm"
+        " mode approval"
+    )
 
 
 class TestSwitch:
@@ -251,7 +255,7 @@ class TestBreaker:
 
 
 class TestMode:
-    VERDICTS: ClassVar = {Mode.OFF: Refuse, Mode.SUGGEST: Suggest, Mode.APPROVE: Ask, Mode.AUTO: Pass}
+    VERDICTS: ClassVar = {Mode.OFF: Refuse, Mode.SUGGEST: Suggest, Mode.APPROVE: Pass, Mode.AUTO: Pass}
 
     @pytest.mark.parametrize("of_all", Mode)
     @pytest.mark.parametrize("own", Mode)
@@ -263,10 +267,10 @@ class TestMode:
         assert isinstance(given, self.VERDICTS[lowest])
 
     def test_what_is_destructive_is_never_automatic(self):
-        assert isinstance(mode(candidate(step=RedisFlush()), snapshot(), NOW), Ask)
+        assert isinstance(approval(candidate(step=RedisFlush()), snapshot(), NOW), Ask)
 
-    def test_a_rung_may_ask_for_approval(self):
-        assert isinstance(mode(candidate(approval_required=True), snapshot(), NOW), Ask)
+    def test_a_rung_may_ask_for_approval_where_more_than_suggesting_is_allowed(self):
+        assert isinstance(approval(candidate(approval_required=True), snapshot(), NOW), Ask)
         suggest = snapshot(Policy(Mode.SUGGEST))
         assert isinstance(mode(candidate(approval_required=True), suggest, NOW), Suggest)
 

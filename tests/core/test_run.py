@@ -52,7 +52,7 @@ def test_nothing_is_called_that_was_not_claimed_and_nothing_succeeds_that_was_no
 
 def test_once_it_was_called_a_run_cannot_be_cancelled_any_more():
     assert {state for state, event in LIFE_CYCLE if event is RunEvent.CANCEL} == {
-        RunState.NEW, RunState.WAITING, RunState.CLAIMED,
+        RunState.NEW, RunState.WAITING, RunState.ASKED, RunState.CLAIMED,
     }  # fmt: skip
 
 

@@ -44,25 +44,25 @@ async def fire(session: ClientSession, url: str, labels: dict[str, str], ends: t
 
 async def test_an_alert_fires_from_its_first_message_until_it_is_resolved(alertmanager, session, server):
     labels = {"alertname": "RedisDown", "service": "cache"}
-    assert not await alertmanager.is_firing(labels)
+    assert not (await alertmanager.look(labels)).firing
     await fire(session, server, labels)
-    assert await alertmanager.is_firing(labels)
+    assert (await alertmanager.look(labels)).firing
     await fire(session, server, labels, ends=timedelta(seconds=-1))
-    assert not await alertmanager.is_firing(labels)
+    assert not (await alertmanager.look(labels)).firing
 
 
 async def test_an_alert_with_more_labels_is_another_alert(alertmanager, session, server):
     await fire(session, server, {"alertname": "More", "service": "cache", "instance": "a"})
-    assert not await alertmanager.is_firing({"alertname": "More", "service": "cache"})
-    assert not await alertmanager.is_firing({})
-    assert await alertmanager.is_firing({"service": "cache", "instance": "a", "alertname": "More"})
+    assert not (await alertmanager.look({"alertname": "More", "service": "cache"})).firing
+    assert not (await alertmanager.look({})).firing
+    assert (await alertmanager.look({"service": "cache", "instance": "a", "alertname": "More"})).firing
 
 
 @pytest.mark.parametrize("value", ['say "no"', "C:\\temp\\", "two\nlines", "a,b={}", "ünïcode ✓", "'single'", "a=~b"])
 async def test_values_are_quoted_so_that_none_is_taken_for_syntax(alertmanager, session, server, value):
     await fire(session, server, {"alertname": "Quoted", "value": value})
-    assert await alertmanager.is_firing({"alertname": "Quoted", "value": value})
-    assert not await alertmanager.is_firing({"alertname": "Quoted", "value": value + "x"})
+    assert (await alertmanager.look({"alertname": "Quoted", "value": value})).firing
+    assert not (await alertmanager.look({"alertname": "Quoted", "value": value + "x"})).firing
 
 
 async def test_silenced_and_inhibited_alerts_are_still_firing(alertmanager, session, server):
@@ -75,13 +75,13 @@ async def test_silenced_and_inhibited_alerts_are_still_firing(alertmanager, sess
         assert answer.status == 200
     for name in ("Silenced", "HostDown", "Inhibited"):
         await fire(session, server, {"alertname": name})
-        assert await alertmanager.is_firing({"alertname": name}), name
+        assert (await alertmanager.look({"alertname": name})).firing, name
 
 
 async def test_a_label_name_that_only_newer_versions_quote_is_compared_without_a_filter(alertmanager):
-    assert not await alertmanager.is_firing({"alertname": "RedisDown", "service.name": "cache"})
+    assert not (await alertmanager.look({"alertname": "RedisDown", "service.name": "cache"})).firing
 
 
 async def test_an_alertmanager_that_is_gone_is_transient(session):
     with pytest.raises(TransientError):
-        await AlertmanagerClient(session, f"http://127.0.0.1:{free_port()}").is_firing({"alertname": "RedisDown"})
+        await AlertmanagerClient(session, f"http://127.0.0.1:{free_port()}").look({"alertname": "RedisDown"})

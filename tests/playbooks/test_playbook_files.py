@@ -192,8 +192,8 @@ ladder: ⇒ mode: atuo⏎ladder:
     5: mode: 'atuo' is not one of its values; did you mean 'auto'?
 ladder: ⇒ cooldown: 5m⏎ladder:
     5: cooldown: unknown field 'cooldown'; it belongs inside limits
-ladder: ⇒ limits: {min_healthy: 51%}⏎ladder:
-    5: limits.min_healthy: unknown field 'min_healthy'; write one of: breaker, cooldown, give_up, hold_if, max, max_all_targets, settle
+ladder: ⇒ limits: {min_healthy: 0.51}⏎ladder:
+    5: limits.min_healthy: 0.51 is not a share of the instances; write one as 50%
 ladder: ⇒ limits: {settle: 30}⏎ladder:
     5: limits.settle: 30 is not a duration; write one as 30s, 10m or 1h30m
 ladder: ⇒ limits: {settle: 2d}⏎ladder:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from remediator.clock import SystemClock
 from remediator.core.snapshot import Policy
 from remediator.outbound.delivery import ATTEMPTS_MAX, BACKOFF_SECONDS, Delivery
 from remediator.ports import Channel, Message, PermanentError, TransientError
@@ -62,7 +63,7 @@ class Post:
 
 @asynccontextmanager
 async def post(directory, recipient: Recipient) -> AsyncIterator[Post]:
-    store = SqliteStore(directory / "store.db", Policy, timedelta(seconds=10))
+    store = SqliteStore(directory / "store.db", Policy, timedelta(seconds=10), SystemClock())
     upgrade(directory / "store.db")
     yield Post(store, recipient)
     await store.close()

@@ -66,7 +66,12 @@ async def test_however_often_it_is_killed_no_alert_is_lost_and_no_service_restar
     fleet, accepted = Fleet(), []
     moment = random.Random(11)
     playbook = PLAYBOOK.replace("give_up: 30m", "give_up: 30m, max_all_targets: [1000 per 1h]")
-    options = {"playbooks": [playbook], "max_actions": (RateLimit(1000, timedelta(hours=1)),), **KILLED}
+    options = {
+        "playbooks": [playbook],
+        "storm": {"targets": 1000},
+        "max_actions": (RateLimit(1000, timedelta(hours=1)),),
+        **KILLED,
+    }
     for crash in range(CRASHES):
         async with harness(tmp_path, fleet, **options) as h:
             for number in range(3):

@@ -9,6 +9,7 @@ import pytest
 
 from remediator.clock import SystemClock
 from remediator.core.playbook import Mode
+from remediator.core.snapshot import Listing
 from remediator.ports import Channel, Facts, OutcomeUnknown, PermanentError, TransientError
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
@@ -586,8 +587,8 @@ class Alertmanager:
     def __init__(self, *, fires: bool) -> None:
         self.fires = fires
 
-    async def is_firing(self, labels) -> bool:
-        return self.fires
+    async def look(self, labels) -> Listing:
+        return Listing(self.fires)
 
 
 def held_platform() -> FakePlatform:

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from remediator.clock import SystemClock
 from remediator.core.playbook import Mode
 from remediator.core.snapshot import Policy
 from remediator.ports import Store
@@ -21,7 +22,7 @@ def policy() -> Policy:
 @asynccontextmanager
 async def sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
     path = directory / "store.db"
-    store = SqliteStore(path, policy, CONFIRM_AFTER)
+    store = SqliteStore(path, policy, CONFIRM_AFTER, SystemClock())
     upgrade(path)
     try:
         yield store

@@ -374,16 +374,15 @@ class TestClaim:
 
         await store.run(work)
 
-    async def test_a_rung_of_an_episode_is_begun_once_whatever_the_guards_say(self, store):
+    async def test_a_rung_of_an_episode_is_sent_once_whatever_the_guards_say(self, store):
         def first(ledger: Ledger) -> None:
             ended(ledger, called(ledger))
             ledger.runs.admit("r2", ledger.episodes.get(ledger.runs.get("r1").episode.id), TEXT, NOW, NOW + MINUTE)
 
         def again(ledger: Ledger) -> None:
             (run,) = ledger.runs.lease("me", NOW, NOW + MINUTE, 10)
-            ledger.claims.claim(
-                replace(run, rung=0, target="docker:service/shop/web"), ["docker:service/shop/web"], NOW, INTENT
-            )
+            web = "docker:service/shop/web"
+            ledger.claims.go(ledger.claims.claim(replace(run, rung=0, target=web), [web], NOW, INTENT), {}, NOW)
 
         await store.run(first)
         with pytest.raises(Exception, match=r"(?i)unique"):

@@ -15,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from remediator.clock import SystemClock
 from remediator.ports import Ledger, StoreUnavailable
 from remediator.storage import migrate
 from remediator.storage.migrate import HEAD, SchemaTooNew, upgrade
@@ -157,7 +158,7 @@ class TestFailures:
             assert await store.run(lambda ledger: ledger.episodes.count_open()) == 0
 
     async def test_closing_waits_for_what_was_handed_over(self, tmp_path):
-        store = SqliteStore(tmp_path / "store.db", policy, CONFIRM_AFTER)
+        store = SqliteStore(tmp_path / "store.db", policy, CONFIRM_AFTER, SystemClock())
         upgrade(tmp_path / "store.db")
         puts = [asyncio.create_task(store.put(b"%d" % number, NOW)) for number in range(20)]
         await asyncio.sleep(0)
@@ -175,10 +176,11 @@ class TestOneProcess:
         second = f"""
 from datetime import timedelta
 from pathlib import Path
+from remediator.clock import SystemClock
 from remediator.core.snapshot import Policy
 from remediator.storage.sqlite import SqliteStore, StoreInUse
 try:
-    SqliteStore(Path({str(tmp_path / "store.db")!r}), Policy, timedelta())
+    SqliteStore(Path({str(tmp_path / "store.db")!r}), Policy, timedelta(), SystemClock())
 except StoreInUse as error:
     print("refused:", error)
 """
@@ -190,7 +192,7 @@ except StoreInUse as error:
     async def test_the_lock_goes_with_the_store(self, tmp_path):
         async with sqlite(tmp_path):
             with pytest.raises(StoreInUse):
-                SqliteStore(tmp_path / "store.db", policy, CONFIRM_AFTER)
+                SqliteStore(tmp_path / "store.db", policy, CONFIRM_AFTER, SystemClock())
         async with sqlite(tmp_path) as store:
             await store.put(b"mine now", NOW)
 

@@ -9,13 +9,20 @@ from collections.abc import Callable
 from datetime import datetime
 
 from remediator.core.guards.alive import alive
+from remediator.core.guards.approval import approval
+from remediator.core.guards.blast_radius import blast_radius
 from remediator.core.guards.breaker import breaker
 from remediator.core.guards.cooldown import cooldown
+from remediator.core.guards.corroborate import corroborate
 from remediator.core.guards.hold import hold
 from remediator.core.guards.lock import lock
+from remediator.core.guards.maintenance import maintenance
+from remediator.core.guards.masking import masking
 from remediator.core.guards.mode import mode
 from remediator.core.guards.rate import rate
 from remediator.core.guards.settle import settle
+from remediator.core.guards.silence import silence
+from remediator.core.guards.storm import storm
 from remediator.core.guards.switch import switch
 from remediator.core.guards.target import target
 from remediator.core.snapshot import Candidate, Snapshot
@@ -26,16 +33,22 @@ Guard = Callable[[Candidate, Snapshot, datetime], Verdict]
 GUARDS: tuple[Guard, ...] = (
     alive,  # nothing to do for what is over, paused or not: nobody is woken for it when the pause was long
     switch,  # the kill switch comes before everything that could still be done
-    # silence, maintenance: what people have said about now
+    silence,  # what people have said about now
+    maintenance,
     target,  # exactly one, opted in, not remediator itself
     hold,  # the cause before the symptom
     settle,  # give it a moment to pass by itself
-    # corroborate: does Prometheus still say so?
+    corroborate,  # and then somebody else's word for it
     lock,  # one run per target
     cooldown,
     rate,
     breaker,
-    # masking, blast_radius, storm: is it wise to go on like this?
+    masking,  # is it wise to go on like this?
+    blast_radius,
+    storm,
     mode,  # what the operator allows
-    # approval: last; nobody is asked about what another guard refuses
+    approval,  # last: nobody is asked about what another guard refuses
 )
+
+WITHOUT_LOOKING: tuple[Guard, ...] = (alive, storm)
+"""What is asked first while a storm blows: the rest would have 10,000 alerts ask the platforms about their targets."""

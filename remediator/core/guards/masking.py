@@ -1,0 +1,17 @@
+"""Masking guard: a repair that works again and again hides a fault; stop, and let people find it. Pure."""
+
+from datetime import datetime
+
+from remediator.core.playbook import brief
+from remediator.core.snapshot import Candidate, Score, Snapshot
+from remediator.core.verdict import Pass, Reason, Refuse, Verdict
+
+
+def masking(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
+    budget = candidate.limits.masking
+    results = snapshot.ledger.results_on_target
+    repairs = sum(result.score is Score.SUCCESS and result.at + budget.window > now for result in results)
+    if repairs < budget.count:
+        return Pass(f"repaired {repairs} times within {brief(budget.window)}")
+    seen = f"repaired {repairs} times within {brief(budget.window)}: the repairs hide a fault, which people should find"
+    return Refuse(Reason.MASKING, seen)
