@@ -48,10 +48,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Corroboration:
-    """What Prometheus says of one alert now. `up` is the share of its scrape targets that answer, 0 to 1."""
+    """What Prometheus says of one alert now, and how many of its scrape targets answered last time."""
 
     firing: bool
-    up: float = 1.0
+    targets: int = 0
+    up: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,11 +92,13 @@ class PrometheusClient:
         """
         alertname = json.dumps(labels.get("alertname", ""), ensure_ascii=False)
         firing, up = await asyncio.gather(
-            self._complete(f'ALERTS{{alertstate="firing", alertname={alertname}}}'), self._complete("avg(up)")
+            self._complete(f'ALERTS{{alertstate="firing", alertname={alertname}}}'),
+            self._complete('count_values("value", up)'),
         )
         return Corroboration(
             firing=any(_agree(sample.labels, labels) for sample in firing.samples),
-            up=up.samples[0].value if up.samples else 1.0,
+            targets=sum(int(sample.value) for sample in up.samples),
+            up=sum(int(sample.value) for sample in up.samples if sample.labels.get("value") == "1"),
         )
 
     async def _complete(self, expression: str) -> QueryResult:

@@ -250,7 +250,9 @@ def lane(home: Path, seed: int, *, slow: bool) -> Iterator[Lane]:
         way = slow_way(home / "docker.sock", engine_url(), random.Random(seed), SLOW_SECONDS_MAX) if slow else None
         slowly = stack.enter_context(way) if way else None
         url = slowly.url if slowly else engine_url()
-        process = remediator_process(home, {"web-down": PLAYBOOK}, docker_url=url, max_actions="1000 per 1h")
+        process = remediator_process(
+            home, {"web-down": PLAYBOOK}, docker_url=url, max_actions="1000 per 1h", storm={"targets": 1000}
+        )
         remediator = stack.enter_context(process)
         remediator.start()
         driven = Lane(remediator, containers, events, seed)

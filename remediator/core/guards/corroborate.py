@@ -11,6 +11,8 @@ from remediator.core.verdict import Pass, Reason, Verdict, Wait
 LOOK_AGAIN = timedelta(seconds=15)
 UP_MIN = 0.5
 """Share of scrape targets that must answer."""
+TARGETS_MIN = 6
+"""Of fewer, the alert's own may be the half that does not answer."""
 
 
 def corroborate(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
@@ -25,8 +27,8 @@ def corroborate(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verd
             return Pass(f"cannot be corroborated, but the step disturbs nobody: {why}")
         case Corroboration(firing=False):
             return Wait(Reason.UNCORROBORATED, "Prometheus says that the alert does not fire", retry_at=now + LOOK_AGAIN)
-        case Corroboration(up=up) if up < UP_MIN:
-            seen = f"Prometheus reaches only {up:.0%} of its targets: it is suspected itself"
+        case Corroboration(targets=targets, up=up) if targets >= TARGETS_MIN and up < UP_MIN * targets:
+            seen = f"Prometheus reaches only {up} of its {targets} targets: it is suspected itself"
             return Wait(Reason.MONITOR_SUSPECT, seen, retry_at=now + LOOK_AGAIN)
-        case Corroboration(up=up):
-            return Pass(f"Prometheus says so, too, and reaches {up:.0%} of its targets")
+        case Corroboration(targets=targets, up=up):
+            return Pass(f"Prometheus says so, too, and reaches {up} of its {targets} targets")
