@@ -67,11 +67,11 @@ def approval_wanted(run: Run, playbook: Playbook, asked: Asked, timeline: Sequen
         **told.payload,
         "plan": asked.plan,
         "commands": [asked.command],
-        "approve": f'remediator approve {run.id} --by NAME --why "..."',
-        "reject": f'remediator reject {run.id} --by NAME --why "..."',
+        "approve": f'remediator approve {run.id} --plan {asked.plan} --by NAME --why "..."',
+        "reject": f'remediator reject {run.id} --plan {asked.plan} --by NAME --why "..."',
         "answer_until": asked.until.isoformat(timespec="seconds"),
     }
-    return Message(f"approval:{run.id}:{asked.plan}", Channel.ESCALATION, payload)
+    return Message(f"approval:{run.id}:{run.rung + 1}.{asked.number}", Channel.ESCALATION, payload)
 
 
 def storm_notice(storm: Storm, waiting: int) -> Message:

@@ -400,6 +400,9 @@ class Asked:
     plan: str
     command: str
     until: datetime
+    number: int = 1
+    """How many-th question about this rung of the run."""
+    answered: bool = False
 
 
 class Approvals(Protocol):
@@ -411,6 +414,10 @@ class Approvals(Protocol):
 
     def asked(self, run: Run) -> Asked | None:
         """The newest question about the run's rung, with the first one's `until`: asking anew does not prolong the wait."""
+        ...
+
+    def hold(self, run: str, at: datetime) -> bool:
+        """Wake the run, and let nobody else answer or move it until this transaction ends; whether it waits for an answer."""
         ...
 
     def given(self, run: str, rung: int) -> Approval | None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from remediator.core.playbook import Mode, brief, lowest
-from remediator.core.snapshot import Candidate, Policy, Snapshot
+from remediator.core.snapshot import Candidate, Policy
 from remediator.core.step import Risk, Step
 
 
@@ -12,21 +12,20 @@ def effective_mode(name: str, own: Mode, step: Step, policy: Policy) -> tuple[Mo
     return _lowest_of(_configured(name, own, step, policy))
 
 
-def mode_now(candidate: Candidate, snapshot: Snapshot, now: datetime) -> tuple[Mode, str]:
+def mode_now(candidate: Candidate, policy: Policy, watchdog_heard_at: datetime | None, now: datetime) -> tuple[Mode, str]:
     """The same for one candidate at this moment: its rung may require approval, and a silent watchdog does."""
-    playbook, policy = candidate.playbook, snapshot.policy
+    playbook = candidate.playbook
     said = _configured(playbook.name, playbook.mode, candidate.step, policy)
     if candidate.approval_required:
         said.append((Mode.APPROVE, "the rung, which requires approval"))
-    if silent := watchdog_missing(snapshot.ledger.watchdog_heard_at, policy, now):
+    if silent := watchdog_missing(watchdog_heard_at, policy, now):
         said.append((Mode.APPROVE, silent))
     return _lowest_of(said)
 
 
-def needs_approval(candidate: Candidate, policy: Policy) -> bool:
-    """Whether the step is one that only a person's approval allows, as configured."""
-    mode, _ = effective_mode(candidate.playbook.name, candidate.playbook.mode, candidate.step, policy)
-    return candidate.approval_required or mode is Mode.APPROVE
+def needs_approval(candidate: Candidate, policy: Policy, watchdog_heard_at: datetime | None, now: datetime) -> bool:
+    """Whether only a person's approval allows the step at this moment."""
+    return mode_now(candidate, policy, watchdog_heard_at, now)[0] is not Mode.AUTO
 
 
 def watchdog_missing(heard_at: datetime | None, policy: Policy, now: datetime) -> str:

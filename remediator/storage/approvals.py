@@ -10,11 +10,14 @@ from remediator.storage.codec import load, micros, moment
 from remediator.storage.database import Database
 from remediator.storage.runs import SqlRuns, append_to
 
-ASKED = "SELECT data FROM ledger WHERE run_id = :run AND kind = 'ask' AND rung = :rung ORDER BY id"
+ASKED = "SELECT id, data FROM ledger WHERE run_id = :run AND kind = 'ask' AND rung = :rung ORDER BY id"
 GIVEN = """
     SELECT id, who, data FROM ledger WHERE run_id = :run AND kind = 'approval' AND rung = :rung ORDER BY id DESC LIMIT 1
 """
+ANSWERED = "SELECT 1 FROM ledger WHERE run_id = :run AND kind = 'approval' AND id > :since LIMIT 1"
 USED = "SELECT 1 FROM ledger WHERE run_id = :run AND kind = 'go' AND id > :since LIMIT 1"
+# Where several processes share the database, the row's lock lets one answer in at a time, and no move beside it.
+HOLD = "UPDATE runs SET due_at = :at WHERE id = :run AND state = 'asked'"
 WAKE = "UPDATE runs SET due_at = :at WHERE id = :run AND finished_at IS NULL"
 COUNT_PENDING = "SELECT count(*) AS pending FROM runs WHERE state = 'asked'"
 
@@ -30,8 +33,15 @@ class SqlApprovals:
         return self._runs.move(run, RunEvent.ASK, at, row, reason=Reason.APPROVAL_REQUIRED)
 
     def asked(self, run: Run) -> Asked | None:
-        rows = [load(row["data"]) for row in self._db.all(ASKED, run=run.id, rung=run.rung)]
-        return Asked(rows[-1]["plan"], rows[-1]["command"], moment(rows[0]["until"])) if rows else None
+        rows = self._db.all(ASKED, run=run.id, rung=run.rung)
+        if not rows:
+            return None
+        first, newest = load(rows[0]["data"]), load(rows[-1]["data"])
+        answered = self._db.one(ANSWERED, run=run.id, since=rows[-1]["id"]) is not None
+        return Asked(newest["plan"], newest["command"], moment(first["until"]), len(rows), answered)
+
+    def hold(self, run: str, at: datetime) -> bool:
+        return bool(self._db.run(HOLD, run=run, at=micros(at)))
 
     def given(self, run: str, rung: int) -> Approval | None:
         row = self._db.one(GIVEN, run=run, rung=rung)

@@ -47,7 +47,7 @@ ABANDON = "UPDATE runs SET lease_owner = '', lease_until = 0, due_at = :at WHERE
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM runs WHERE due_at IS NOT NULL AND lease_owner = ''"
 MOVE = """
     UPDATE runs SET state = :state, reason = :reason, rung = :rung, goes = :goes, target = :target,
-                    finished_at = :finished_at, due_at = CASE WHEN :finished_at IS NULL THEN due_at END
+                    deadline = :deadline, finished_at = :finished_at, due_at = CASE WHEN :finished_at IS NULL THEN due_at END
      WHERE id = :id AND fence = :fence
 """
 FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
@@ -172,6 +172,7 @@ class SqlRuns:
             rung=run.rung,
             goes=run.goes,
             target=run.target,
+            deadline=micros(run.deadline),
             finished_at=micros_or_none(run.finished_at),
         )
         if not written:

@@ -52,3 +52,7 @@ GUARDS: tuple[Guard, ...] = (
 
 WITHOUT_LOOKING: tuple[Guard, ...] = (alive, storm)
 """What is asked first while a storm blows: the rest would have 10,000 alerts ask the platforms about their targets."""
+
+AFTER_THE_CLAIM: tuple[Guard, ...] = (alive, silence, maintenance, target, mode, approval)
+"""What is asked again when a claimed run is taken up: the alert, its target's consent, people's. The others count what the
+claim itself has put on record; `go` asks the switch."""

@@ -9,7 +9,7 @@ from remediator.core.verdict import Ask, Pass, Reason, Refuse, Verdict
 
 
 def approval(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
-    effective, why = mode_now(candidate, snapshot, now)
+    effective, why = mode_now(candidate, snapshot.policy, snapshot.ledger.watchdog_heard_at, now)
     if effective is not Mode.APPROVE:
         return Pass("no approval is needed")
     match snapshot.ledger.approval:

@@ -14,7 +14,7 @@ from remediator.core.verdict import Pass, Reason, Refuse, Suggest, Verdict
 
 
 def mode(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
-    effective, why = mode_now(candidate, snapshot, now)
+    effective, why = mode_now(candidate, snapshot.policy, snapshot.ledger.watchdog_heard_at, now)
     match effective:
         case Mode.OFF:
             return Refuse(Reason.MODE_OFF, f"the mode is off, by {why}")
