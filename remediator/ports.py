@@ -363,6 +363,31 @@ class Standing:
     rate_remaining: int
 
 
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A breaker that is not closed: of a target, by the limits of one of its playbooks, or of a playbook as a whole.
+
+    Once `open_until` has passed it is half-open: one trial is let through.
+    """
+
+    playbook: str
+    target: str
+    open_until: datetime
+    opened_times: int
+
+
+class Breakers(Protocol):
+    """What is not done again, because it did not help: computed from the results on record."""
+
+    def of(self, playbook: Playbook) -> Sequence[Breaker]:
+        """The playbook's own breaker (its `target` is empty) and those of its targets, as far as they are not closed."""
+        ...
+
+    def reset(self, breaker: Breaker, who: str, why: str, at: datetime) -> None:
+        """Close it, on record, and wake what waits for a trial. No limit of rate is cleared."""
+        ...
+
+
 class Claims(Protocol):
     """The protocol claim → go: intents before calls (design, section 6)."""
 
@@ -517,6 +542,9 @@ class Ledger(Protocol):
 
     @property
     def claims(self) -> Claims: ...
+
+    @property
+    def breakers(self) -> Breakers: ...
 
     @property
     def approvals(self) -> Approvals: ...

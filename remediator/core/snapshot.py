@@ -172,7 +172,9 @@ class LedgerFacts:
     results_on_target: tuple[Result, ...] = ()
     results_of_playbook: tuple[Result, ...] = ()
     openings_on_target: tuple[datetime, ...] = ()
-    """When the episodes opened whose runs aimed at this target: a re-fire shows here."""
+    """When the runs began that aimed at this target: a re-fire shows here."""
+    openings_of_playbook: tuple[tuple[str, datetime], ...] = ()
+    """The same for all targets of the playbook: target and time."""
     others_in_flight: int = 0
     """Runs of the same playbook, this one not counted, that hold a target."""
     open_causes: tuple[str, ...] = ()

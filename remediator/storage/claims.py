@@ -13,15 +13,15 @@ from datetime import datetime
 from typing import Protocol
 
 from remediator.core.alert import WATCHDOG, Episode, EpisodeState
-from remediator.core.guards.breaker import of_playbook, of_target
 from remediator.core.guards.rate import left
 from remediator.core.playbook import Playbook, RateLimit
 from remediator.core.run import Run, RunEvent
-from remediator.core.snapshot import Candidate, LedgerFacts, Paused, Policy, Result, Score
+from remediator.core.snapshot import Candidate, LedgerFacts, Paused, Policy
 from remediator.core.target import Workload
 from remediator.core.verdict import Reason
 from remediator.ports import Facts, Fenced, LedgerKind, LedgerRow, Standing
 from remediator.storage.approvals import SqlApprovals
+from remediator.storage.breakers import SqlBreakers
 from remediator.storage.codec import load, micros, moment
 from remediator.storage.database import Database
 from remediator.storage.episodes import SqlEpisodes
@@ -29,9 +29,6 @@ from remediator.storage.heartbeats import SqlHeartbeats
 from remediator.storage.releases import SqlReleases
 from remediator.storage.runs import SqlRuns
 from remediator.storage.storms import SqlStorms
-
-RESULTS_REMEMBERED = 100
-OPENINGS_REMEMBERED = 100
 
 LAST_SWITCH = "SELECT who, data FROM ledger WHERE kind = 'switch' ORDER BY id DESC LIMIT 1"
 HOLDER = "SELECT run_id FROM locks WHERE target = :target AND run_id <> :run"
@@ -43,13 +40,6 @@ LAST_FINISHED = """
 INTENTS_ON_TARGET = "SELECT at FROM ledger WHERE kind = 'intent' AND target = :scope ORDER BY at DESC LIMIT :limit"
 INTENTS_OF_PLAYBOOK = "SELECT at FROM ledger WHERE kind = 'intent' AND playbook = :scope ORDER BY at DESC LIMIT :limit"
 INTENTS_OF_ALL = "SELECT at FROM ledger WHERE kind = 'intent' ORDER BY at DESC LIMIT :limit"
-RESULTS_ON_TARGET = """
-    SELECT at, target, score FROM ledger WHERE kind = 'result' AND target = :scope ORDER BY id DESC LIMIT :limit
-"""
-RESULTS_OF_PLAYBOOK = """
-    SELECT at, target, score FROM ledger WHERE kind = 'result' AND playbook = :scope ORDER BY id DESC LIMIT :limit
-"""
-OPENINGS = "SELECT created_at FROM runs WHERE target = :target AND target <> '' ORDER BY created_at DESC LIMIT :limit"
 OTHERS_IN_FLIGHT = """
     SELECT count(*) AS others FROM runs
      WHERE id IN (SELECT run_id FROM locks WHERE run_id <> :run) AND playbook = :playbook
@@ -65,6 +55,7 @@ class Parts(Protocol):
     episodes: SqlEpisodes
     releases: SqlReleases
     approvals: SqlApprovals
+    breakers: SqlBreakers
     storms: SqlStorms
     heartbeats: SqlHeartbeats
 
@@ -89,9 +80,11 @@ class SqlClaims:
             intents_on_target=self._intents(INTENTS_ON_TARGET, target, limits.max),
             intents_of_playbook=self._intents(INTENTS_OF_PLAYBOOK, playbook, limits.max_all_targets),
             intents_of_all=self._intents(INTENTS_OF_ALL, "all", self._policy().max_all),
-            results_on_target=self._results(RESULTS_ON_TARGET, target),
-            results_of_playbook=self._results(RESULTS_OF_PLAYBOOK, playbook),
-            openings_on_target=self._openings(target, candidate),
+            results_on_target=parts.breakers.results_on(target),
+            results_of_playbook=parts.breakers.results_of(playbook),
+            # The candidate's own run may not be on record with its target yet: it is a re-fire like any other.
+            openings_on_target=(*parts.breakers.openings_on(target), candidate.episode.opened_at),
+            openings_of_playbook=(*parts.breakers.openings_of(playbook), (target, candidate.episode.opened_at)),
             others_in_flight=self._db.one(OTHERS_IN_FLIGHT, run=candidate.run, playbook=playbook)["others"],
             open_causes=self._open_causes(candidate),
             previous_release=parts.releases.previous(candidate.workload) if candidate.workload else "",
@@ -137,16 +130,9 @@ class SqlClaims:
         return given is not None and given.granted and not given.used and given.plan == plan and at < given.expires_at
 
     def standing(self, playbook: Playbook, at: datetime) -> Standing:
-        results = self._results(RESULTS_OF_PLAYBOOK, playbook.name)
-        limits = playbook.limits.breaker
-        states = [
-            of_target(self._results(RESULTS_ON_TARGET, target), self._opened(target), limits)
-            for target in {result.target for result in results}
-        ]
-        states.append(of_playbook(results, limits))
         intents = self._intents(INTENTS_OF_PLAYBOOK, playbook.name, playbook.limits.max_all_targets)
         return Standing(
-            breakers_open=sum(state.open_until is not None and at < state.open_until for state in states),
+            breakers_open=sum(at < breaker.open_until for breaker in self._parts.breakers.of(playbook)),
             rate_remaining=left(intents, playbook.limits.max_all_targets, at),
         )
 
@@ -177,20 +163,6 @@ class SqlClaims:
         parameters = {} if sql is INTENTS_OF_ALL else {"scope": scope}
         rows = self._db.all(sql, limit=max(limit.count for limit in limits), **parameters)
         return tuple(moment(row["at"]) for row in rows)
-
-    def _results(self, sql: str, scope: str) -> tuple[Result, ...]:
-        if not scope:
-            return ()
-        rows = self._db.all(sql, scope=scope, limit=RESULTS_REMEMBERED)
-        return tuple(Result(moment(row["at"]), row["target"], Score(row["score"])) for row in reversed(rows))
-
-    def _openings(self, target: str, candidate: Candidate) -> tuple[datetime, ...]:
-        """The candidate's own run may not be on record with its target yet: it is a re-fire like any other."""
-        return (*self._opened(target), candidate.episode.opened_at)
-
-    def _opened(self, target: str) -> tuple[datetime, ...]:
-        rows = self._db.all(OPENINGS, target=target, limit=OPENINGS_REMEMBERED)
-        return tuple(moment(row["created_at"]) for row in rows)
 
     def _open_causes(self, candidate: Candidate) -> tuple[str, ...]:
         causes = self._parts.episodes.open_that_meet(candidate.limits.hold_if, but=candidate.episode.id)

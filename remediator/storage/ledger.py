@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from remediator.core.snapshot import Policy
 from remediator.storage.approvals import SqlApprovals
+from remediator.storage.breakers import SqlBreakers
 from remediator.storage.claims import SqlClaims
 from remediator.storage.database import Database
 from remediator.storage.episodes import SqlEpisodes
@@ -27,6 +28,7 @@ class SqlLedger:
         self.runs = SqlRuns(db)
         self.releases = SqlReleases(db)
         self.approvals = SqlApprovals(db, self.runs)
+        self.breakers = SqlBreakers(db)
         self.storms = SqlStorms(db, policy)
         self.heartbeats = SqlHeartbeats(db)
         self.claims = SqlClaims(db, self, policy)

@@ -85,6 +85,7 @@ runs = Table(
     Index("runs_episode", "episode_id"),
     Index("runs_state", "state", "id"),
     _partial("runs_target", "target", "created_at", where="target <> ''"),
+    _partial("runs_playbook", "playbook", "created_at", where="target <> ''"),
     _partial("runs_aimed", "created_at", "aim", where="aim <> ''"),
     _partial("runs_finished", "finished_at", where="finished_at IS NOT NULL"),
 )

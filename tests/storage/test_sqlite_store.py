@@ -250,7 +250,7 @@ class TestSchema:
         assert tables == {"runs"}
 
     def test_what_is_asked_again_and_again_uses_an_index_however_many_runs_there_were(self, tmp_path):
-        from remediator.storage import claims, episodes, runs
+        from remediator.storage import approvals, breakers, claims, episodes, runs, storms
 
         upgrade(tmp_path / "store.db")
         connection = connect(tmp_path / "store.db")
@@ -259,7 +259,9 @@ class TestSchema:
             runs.LIST_IN_STATE, runs.COUNT_IN_DOUBT, episodes.OPEN, episodes.LAST,
             episodes.SILENT, episodes.WAKE, claims.LAST_FINISHED,
             claims.INTENTS_OF_ALL, claims.INTENTS_OF_PLAYBOOK, claims.INTENTS_ON_TARGET,
-            claims.RESULTS_OF_PLAYBOOK, claims.RESULTS_ON_TARGET, claims.OPENINGS, claims.LAST_SWITCH, claims.OTHERS_IN_FLIGHT,
+            claims.LAST_SWITCH, claims.OTHERS_IN_FLIGHT, breakers.RESULTS_OF_PLAYBOOK, breakers.RESULTS_ON_TARGET,
+            breakers.OPENINGS, breakers.OPENINGS_OF_PLAYBOOK, breakers.IN_DOUBT, approvals.ASKED, approvals.ANSWERED,
+            approvals.GIVEN, approvals.USED, approvals.COUNT_PENDING, storms.LAST, storms.EXPLAIN, storms.HOLD, storms.WAKE,
         ):  # fmt: skip
             names = dict.fromkeys(re.findall(r":(\w+)", sql), 0)
             plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", names)]

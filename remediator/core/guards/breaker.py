@@ -4,7 +4,9 @@
     half-open --trial verified--> closed        half-open --trial failed--> open, for twice as long (capped)
 
 Success is a verified step whose target stayed quiet for `min_healthy_period`; a re-fire within it turns the success
-into a failure. Neutral results (refused, cancelled, proven not sent) do not count. A reset by a person closes it.
+into a failure. A step in doubt is a failure for as long as nobody knows better. Neutral results (refused, cancelled,
+proven not sent) do not count. A reset by a person closes it. The trial of a target is alone by the target's lock, that of
+a playbook because no other run of it is in flight: from its claim to its end, its verification included.
 """
 
 from bisect import bisect_right
@@ -17,6 +19,11 @@ from remediator.core.snapshot import Candidate, Result, Score, Snapshot
 from remediator.core.verdict import Pass, Reason, Refuse, Verdict, Wait
 
 LOOK_AGAIN = timedelta(seconds=30)
+DOUBLINGS_MAX = 20
+"""Far beyond any `open_for_at_most`, and within what a timedelta holds."""
+
+Opening = tuple[str, datetime]
+"""A target, and when a run that aimed at it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,10 @@ class BreakerState:
     open_until: datetime | None = None
     opened_times: int = 0
 
+    @property
+    def is_closed(self) -> bool:
+        return self.open_until is None
+
 
 CLOSED = BreakerState()
 
@@ -33,20 +44,20 @@ CLOSED = BreakerState()
 def breaker(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
     ledger, limits = snapshot.ledger, candidate.limits.breaker
     on_target = of_target(ledger.results_on_target, ledger.openings_on_target, limits)
-    of_all = of_playbook(ledger.results_of_playbook, limits)
+    of_all = of_playbook(ledger.results_of_playbook, limits, ledger.openings_of_playbook)
     for state, what in ((on_target, f"target {candidate.target}"), (of_all, f"playbook {candidate.playbook.name}")):
         if state.open_until is not None and now < state.open_until:
             return Refuse(Reason.BREAKER_OPEN, f"the breaker of {what} is open until {state.open_until:%H:%M:%S}")
-    if of_all.open_until is not None and ledger.others_in_flight:
+    if not of_all.is_closed and ledger.others_in_flight:
         return Wait(Reason.BREAKER_TRIAL, "the breaker is half-open and its one trial is under way", now + LOOK_AGAIN)
-    trial = on_target.open_until is not None or of_all.open_until is not None
-    return Pass("half-open: this is the trial" if trial else "closed")
+    return Pass("closed" if on_target.is_closed and of_all.is_closed else "half-open: this is the trial")
 
 
 def of_target(results: Sequence[Result], openings: Sequence[datetime], limits: BreakerLimits) -> BreakerState:
     """The breaker of one target after `results` (oldest first), given when its episodes opened."""
     state, in_a_row = CLOSED, 0
-    for result in _scored(results, openings, limits.min_healthy_period):
+    target = results[0].target if results else ""
+    for result in _scored(results, [(target, at) for at in openings], limits):
         match result.score:
             case Score.SUCCESS | Score.RESET:
                 state, in_a_row = CLOSED, 0
@@ -59,11 +70,11 @@ def of_target(results: Sequence[Result], openings: Sequence[datetime], limits: B
     return state
 
 
-def of_playbook(results: Sequence[Result], limits: BreakerLimits) -> BreakerState:
+def of_playbook(results: Sequence[Result], limits: BreakerLimits, openings: Sequence[Opening] = ()) -> BreakerState:
     """The breaker of one playbook over all of its targets: opens when enough distinct ones failed within the window."""
     state = CLOSED
     failed: dict[str, datetime] = {}
-    for result in results:
+    for result in _scored(results, openings, limits):
         match result.score:
             case Score.SUCCESS:
                 failed.pop(result.target, None)
@@ -85,17 +96,20 @@ def _opened_again(state: BreakerState, at: datetime, limits: BreakerLimits) -> B
     """Open from `at`; a failure that arrives while it is open already (a run begun before) neither doubles nor shortens."""
     if state.open_until is not None and at < state.open_until:
         return state
-    open_for = min(limits.open_for * 2**state.opened_times, limits.open_for_at_most)
+    open_for = min(limits.open_for * 2 ** min(state.opened_times, DOUBLINGS_MAX), limits.open_for_at_most)
     return BreakerState(at + open_for, state.opened_times + 1)
 
 
-def _scored(results: Sequence[Result], openings: Sequence[datetime], quiet_for: timedelta) -> Iterator[Result]:
-    """Results with each success that was followed by a re-fire within `quiet_for` turned into a failure, at the re-fire."""
-    ordered = sorted(openings)
+def _scored(results: Sequence[Result], openings: Sequence[Opening], limits: BreakerLimits) -> Iterator[Result]:
+    """Results, with each success whose target fired again too soon turned into a failure, at the re-fire."""
+    fired: dict[str, list[datetime]] = {}
+    for target, at in sorted(openings):
+        fired.setdefault(target, []).append(at)
     for result in results:
         if result.score is Score.SUCCESS:
-            following = bisect_right(ordered, result.at)
-            if following < len(ordered) and ordered[following] < result.at + quiet_for:
-                yield Result(ordered[following], result.target, Score.FAILURE)
+            after = fired.get(result.target, [])
+            following = bisect_right(after, result.at)
+            if following < len(after) and after[following] < result.at + limits.min_healthy_period:
+                yield Result(after[following], result.target, Score.FAILURE)
                 continue
         yield result

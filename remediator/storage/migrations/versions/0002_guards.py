@@ -12,6 +12,7 @@ def upgrade() -> None:
     op.add_column("episodes", sa.Column("listed_at", sa.BigInteger(), nullable=True))
     _index("episodes_over_heard", "episodes", "heard_at", where="state <> 'open'")
     op.add_column("runs", sa.Column("aim", sa.Text(), server_default=sa.text("''"), nullable=False))
+    _index("runs_playbook", "runs", "playbook", "created_at", where="target <> ''")
     _index("runs_aimed", "runs", "created_at", "aim", where="aim <> ''")
     _index("runs_finished", "runs", "finished_at", where="finished_at IS NOT NULL")
     op.create_table("scopes", sa.Column("name", sa.Text(), nullable=False), sa.PrimaryKeyConstraint("name"))
