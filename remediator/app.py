@@ -20,8 +20,11 @@ from remediator.core.playbook import Mode, Playbook, PlaybookIndex, lowest
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable
 from remediator.housekeeping import Housekeeping, Inventory
+from remediator.ingress.answers import Answers
 from remediator.ingress.api import Api
 from remediator.ingress.auth import WebhookAuth, read_operators, read_secret
+from remediator.ingress.breakers import Breakers
+from remediator.ingress.people import People
 from remediator.ingress.webhook import Webhook
 from remediator.outbound.alertmanager import AlertmanagerClient
 from remediator.outbound.delivery import Delivery
@@ -224,7 +227,7 @@ async def running(
         read_secret("REMEDIATOR_WEBHOOK_TOKEN_FILE", settings.webhook_token_file),
         read_secret("REMEDIATOR_WEBHOOK_BASIC_FILE", settings.webhook_basic_file),
     )
-    operators = read_operators(settings.operators_file)
+    people = People(read_operators(settings.operators_file))
     shelf = Shelf(settings.playbooks, clock, metrics, log)
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
@@ -251,8 +254,10 @@ async def running(
         stack.push_async_callback(worker.stop, settings.shutdown_grace)
         application = web.Application(client_max_size=settings.max_body_bytes)
         webhook = Webhook(store, auth, worker.wake, clock, metrics, log, settings.body_timeout)
-        api = Api(store, operators, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
-        application.add_routes([web.post("/webhook", webhook.take), *api.routes()])
+        answers = Answers(store, people, lambda: policy, worker.wake, telemetry)
+        breakers = Breakers(store, people, lambda: shelf.index, worker.wake, clock, log)
+        api = Api(store, people, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
+        application.add_routes([web.post("/webhook", webhook.take), *api.routes(), *answers.routes(), *breakers.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))
         log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=settings.store)
         yield App(port, shelf, worker, store, metrics, policy)

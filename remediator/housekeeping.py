@@ -52,15 +52,16 @@ class Housekeeping:
         if count:
             self._tell.log.info("episodes.expired", count=count)
 
-        def work(ledger: Ledger) -> tuple[int, int, bool, dict[str, Standing]]:
+        def work(ledger: Ledger) -> tuple[int, int, int, bool, dict[str, Standing]]:
             standings = {playbook.name: ledger.claims.standing(playbook, now) for playbook in playbooks}
-            in_doubt = ledger.runs.count_in_doubt()
-            return ledger.episodes.count_open(), in_doubt, ledger.claims.paused() is not None, standings
+            in_doubt, pending = ledger.runs.count_in_doubt(), ledger.approvals.count_pending()
+            return ledger.episodes.count_open(), in_doubt, pending, ledger.claims.paused() is not None, standings
 
-        still_open, in_doubt, paused, standings = await self._store.run(work)
+        still_open, in_doubt, pending, paused, standings = await self._store.run(work)
         metrics = self._tell.metrics
         metrics.episodes_open.set(still_open)
         metrics.runs_in_doubt.set(in_doubt)
+        metrics.approvals_pending.set(pending)
         metrics.paused.set(paused)
         metrics.breakers_open.clear()  # of playbooks that a reload took away
         metrics.rate_remaining.clear()

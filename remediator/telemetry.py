@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from remediator import __version__
 from remediator.core.playbook import Mode
 from remediator.core.run import Run
+from remediator.core.snapshot import Approval
 from remediator.core.verdict import Decision
 
 
@@ -58,6 +59,8 @@ class Metrics:
         )  # fmt: skip
         self.breakers_open = gauge("breakers_open", "Breakers of this playbook that are open.", "playbook")
         self.rate_remaining = gauge("rate_remaining", "Actions that the playbook's limits leave now.", "playbook")
+        self.approvals_pending = gauge("approvals_pending", "Runs that wait for a person's answer.")
+        self.approvals = counter("approvals_total", "Answers of people to questions about plans.", "answer")
         self.runs_in_doubt = gauge("runs_in_doubt", "Runs of which a step may or may not have happened.")
         self.mode_info = gauge("mode_info", "1 for the mode that is in force.", "mode")
         self.escalations = counter("escalations_total", "Escalations to people.", "severity", "outcome")
@@ -109,6 +112,12 @@ class Telemetry:
         shown = {"commands": list(commands)} if commands else {}
         facts = {"decision": decision.kind, "reason": decision.reason, "seen": decision.seen, **shown}
         self.log.info("decision.taken", **about(run), **facts)
+
+    def answered(self, run: Run, approval: Approval) -> None:
+        """A person has approved or rejected a plan."""
+        answer = "approved" if approval.granted else "rejected"
+        self.metrics.approvals.labels(answer).inc()
+        self.log.warning(f"plan.{answer}", **about(run), plan=approval.plan, by=approval.by, why=approval.why)
 
     def unmatched(self, count: int) -> None:
         """Alerts that no playbook matches."""

@@ -75,6 +75,29 @@ def parser() -> argparse.ArgumentParser:
         switch.add_argument("--by", default="", help="who; by default whoever is logged in")
         _remote(switch)
 
+    for name, what, why in (
+        ("approve", "Let what a run asks about be done, once.", "the cache can be filled again"),
+        ("reject", "Refuse what a run asks about.", "it would lose the carts"),
+    ):
+        answer = command(name, what, f'remediator {name} 01k2m9q7v4xab --by ann --why "{why}"', f"answers:{name}")
+        answer.add_argument("run", help="the run's id, as `runs list --state asked` prints it")
+        answer.add_argument("--why", required=True, help="for the record")
+        answer.add_argument("--by", default="", help="who; must be the name of the token in REMEDIATOR_OPERATOR_TOKEN")
+        answer.add_argument("--plan", default="", help="only if it still asks about this plan; by default what it asks now")
+        _remote(answer)
+
+    example = 'remediator breaker reset --target docker:container/shop-api-1 --by ann --why "disk replaced"'
+    breaker = command("breaker", "List breakers that are not closed, or reset one.", example, "breakers:breaker")
+    verbs = breaker.add_subparsers(metavar="list|reset", required=True, dest="verb")
+    reset = verbs.add_parser("reset", help="close one; the limits of rate stay as they are")
+    which = reset.add_mutually_exclusive_group(required=True)
+    which.add_argument("--target", default="", help="the breaker of this target, as `breaker list` prints it")
+    which.add_argument("--playbook", default="", help="the breaker of this playbook as a whole")
+    reset.add_argument("--why", required=True, help="for the record")
+    reset.add_argument("--by", default="", help="who; by default whoever is logged in")
+    for each in (verbs.add_parser("list", help="those that are open, or half-open with one trial to come"), reset):
+        _remote(each)
+
     command(
         "schema",
         "Print the JSON Schema of playbooks, for editors.",

@@ -1,4 +1,4 @@
-"""`runs`, `pause` and `resume`: asked of the running remediator over its API."""
+"""`runs`, `pause` and `resume`, and how every command asks the running remediator over its API."""
 
 import argparse
 import json
@@ -27,9 +27,9 @@ def runs(arguments: argparse.Namespace) -> int:
         if arguments.verb == "show":
             return _show(arguments)
         query = urlencode({"limit": arguments.limit, "state": arguments.state})
-        listed = _ask(arguments, f"/api/v1/runs?{query}")["runs"]
+        listed = ask(arguments, f"/api/v1/runs?{query}")["runs"]
     except Unanswered as error:
-        return _complain(error)
+        return complain(error)
     if arguments.json:
         print(json.dumps(listed, indent=2))
         return 0
@@ -52,24 +52,20 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def _throw_switch(arguments: argparse.Namespace, verb: str) -> int:
     try:
-        said = _ask(arguments, f"/api/v1/{verb}", {"by": arguments.by or _whoever(), "why": arguments.why})
+        said = ask(arguments, f"/api/v1/{verb}", {"by": arguments.by or whoever(), "why": arguments.why})
     except Unanswered as error:
-        return _complain(error)
+        return complain(error)
     print(json.dumps(said) if arguments.json else f"{verb}d by {said['by']}: {said['why']}")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    shown = _ask(arguments, f"/api/v1/runs/{quote(arguments.run, safe='')}")
+    shown = ask(arguments, f"/api/v1/runs/{quote(arguments.run, safe='')}")
     if arguments.json:
         print(json.dumps(shown, indent=2))
         return 0
-    run = shown["run"]
-    labels = ", ".join(f'{name}="{value}"' for name, value in sorted(run["labels"].items()))
-    print(f"run       {run['id']}  {run['state']} ({run['reason']})")
-    print(f"alert     {{{labels}}}")
-    print(f"playbook  {run['playbook']} (version {run['playbook_version']})")
-    print(f"target    {run['target'] or 'none'}\n")
+    print_run(shown["run"])
+    print()
     for row in shown["timeline"]:
         if row["text"]:
             print(f"  {datetime.fromisoformat(row['at']):%H:%M:%S.%f}"[:14] + f"  {row['text']}")
@@ -80,6 +76,18 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def print_run(run: Mapping[str, Any]) -> None:
+    """What it is about and, if it asks people something, what."""
+    labels = ", ".join(f'{name}="{value}"' for name, value in sorted(run["labels"].items()))
+    print(f"run       {run['id']}  {run['state']} ({run['reason']})")
+    print(f"alert     {{{labels}}}")
+    print(f"playbook  {run['playbook']} (version {run['playbook_version']})")
+    print(f"target    {run['target'] or 'none'}")
+    if asked := run["asked"]:
+        print(f"asks      plan {asked['plan']}, until {datetime.fromisoformat(asked['until']):%H:%M:%S} UTC")
+        print(f"would do  {asked['command']}")
+
+
 def _print_evidence(evidence: Sequence[Mapping[str, Any]]) -> None:
     for found in evidence:
         print(f"\n      --- {found['name']}")
@@ -88,7 +96,7 @@ def _print_evidence(evidence: Sequence[Mapping[str, Any]]) -> None:
     print()
 
 
-def _whoever() -> str:
+def whoever() -> str:
     """An emergency stop does not fail for want of a name."""
     try:
         return f"{getuser()}@{gethostname()}"
@@ -96,7 +104,7 @@ def _whoever() -> str:
         return f"uid {os.getuid()}@{gethostname()}"
 
 
-def _ask(arguments: argparse.Namespace, path: str, body: Mapping[str, str] | None = None) -> Any:
+def ask(arguments: argparse.Namespace, path: str, body: Mapping[str, str] | None = None) -> Any:
     """The answer of the API. Raises Unanswered with its reason."""
     url = (arguments.url or _own_address()).rstrip("/")
     headers = {"Content-Type": "application/json"}
@@ -126,6 +134,6 @@ def _own_address() -> str:
     return f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104
 
 
-def _complain(error: Exception) -> int:
+def complain(error: Exception) -> int:
     print(f"remediator: {error}", file=sys.stderr)
     return 1

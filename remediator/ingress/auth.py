@@ -73,6 +73,8 @@ def read_operators(path: Path | None) -> Operators:
         name, separator, token = (part.strip() for part in line.partition(":"))
         if not (name and separator and token):
             raise BadSecretFile(f"REMEDIATOR_OPERATORS_FILE: {path}:{number} must read name:token")
+        if name in tokens or token in tokens.values():
+            raise BadSecretFile(f"REMEDIATOR_OPERATORS_FILE: {path}:{number}: each name and each token is one person's only")
         tokens[name] = token
     return Operators(tokens)
 

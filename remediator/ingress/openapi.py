@@ -18,6 +18,46 @@ _RUN: dict[str, Any] = {
         "finished_at": {"type": ["string", "null"], "format": "date-time"},
     },
 }
+_ASKED: dict[str, Any] = {
+    "type": ["object", "null"],
+    "description": "What people are asked now: an answer names the plan. Null if nothing is asked.",
+    "properties": {
+        "plan": {"type": "string"},
+        "command": {"type": "string"},
+        "until": {"type": "string", "format": "date-time"},
+    },
+}
+_ONE_RUN: dict[str, Any] = {**_RUN, "properties": {**_RUN["properties"], "asked": _ASKED}}
+_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "required": ["plan", "why"],
+    "properties": {
+        "plan": {"type": "string", "description": "The plan that the run asks about, as it shows it."},
+        "why": {"type": "string"},
+        "by": {"type": "string", "description": "If given, the name of the token: nobody answers in another's name."},
+    },
+}
+_BREAKER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "playbook": {"type": "string"},
+        "target": {"type": "string", "description": "Empty for the breaker of the whole playbook."},
+        "state": {"type": "string", "enum": ["open", "half-open"]},
+        "open_until": {"type": "string", "format": "date-time", "description": "From then on one trial is let through."},
+        "opened_times": {"type": "integer"},
+    },
+}
+_RESET: dict[str, Any] = {
+    "type": "object",
+    "required": ["why"],
+    "properties": {
+        "target": {"type": "string", "description": "Whose breaker. This or `playbook`."},
+        "playbook": {"type": "string"},
+        "by": {"type": "string", "description": "Who; the operator's name is taken where a token says it."},
+        "why": {"type": "string"},
+    },
+}
+_PATH_RUN: dict[str, Any] = {"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}
 _ROW: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -44,14 +84,21 @@ def _answers(what: str, schema: dict[str, Any] | None = None, **others: str) -> 
     return {"200": {"description": what, **content}, **refusals}
 
 
-def _switch(what: str) -> dict[str, Any]:
-    return {
-        "post": {
-            "summary": what,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _SWITCH}}},
-            "responses": _answers("Done, and on record.", _400="Who or why is missing.", _401="No operator.", _503="No store."),
-        }
-    }
+def _command(what: str, schema: dict[str, Any], **others: str) -> dict[str, Any]:
+    refusals = {"_400": "Something is missing.", "_401": "No operator.", "_503": "No store.", **others}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return {"post": {"summary": what, "requestBody": body, "responses": _answers("Done, and on record.", None, **refusals)}}
+
+
+def _answer(what: str) -> dict[str, Any]:
+    command = _command(
+        what,
+        _ANSWER,
+        _403="Another's name; or no operators are configured, so that nobody has a name here.",
+        _404="There is no such run.",
+        _409="It asks nothing now, has been answered, asked until an earlier time, or asks about another plan, which is shown.",
+    )
+    return {"post": {**command["post"], "parameters": [_PATH_RUN]}}
 
 
 OPENAPI: Final[dict[str, Any]] = {
@@ -89,16 +136,27 @@ OPENAPI: Final[dict[str, Any]] = {
         "/api/v1/runs/{run}": {
             "get": {
                 "summary": "One run and its timeline.",
-                "parameters": [{"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "parameters": [_PATH_RUN],
                 "responses": _answers(
                     "The run.",
-                    {"type": "object", "properties": {"run": _RUN, "timeline": {"type": "array", "items": _ROW}}},
+                    {"type": "object", "properties": {"run": _ONE_RUN, "timeline": {"type": "array", "items": _ROW}}},
                     _404="There is no such run.",
                 ),
             }
         },
-        "/api/v1/pause": _switch("Stop acting: every run waits until resumed."),
-        "/api/v1/resume": _switch("Go on acting."),
+        "/api/v1/runs/{run}/approve": _answer("Let the plan that is asked about be carried out, once."),
+        "/api/v1/runs/{run}/reject": _answer("Refuse the plan that is asked about."),
+        "/api/v1/breakers": {
+            "get": {
+                "summary": "Breakers that are not closed.",
+                "responses": _answers(
+                    "Breakers.", {"type": "object", "properties": {"breakers": {"type": "array", "items": _BREAKER}}}
+                ),
+            }
+        },
+        "/api/v1/breaker/reset": _command("Close a breaker.", _RESET, _409="There is nothing to reset."),
+        "/api/v1/pause": _command("Stop acting: every run waits until resumed.", _SWITCH),
+        "/api/v1/resume": _command("Go on acting.", _SWITCH),
         "/api/v1/openapi.json": {"get": {"summary": "This document.", "responses": _answers("OpenAPI 3.1.")}},
         "/-/reload": {
             "post": {

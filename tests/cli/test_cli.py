@@ -17,7 +17,7 @@ from remediator.cli.main import parser
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import harness
 
-COMMANDS = ["serve", "check", "explain", "runs", "pause", "resume", "schema", "migrate", "demo"]
+COMMANDS = ["serve", "check", "explain", "runs", "pause", "resume", "approve", "reject", "breaker", "schema", "migrate", "demo"]
 
 
 def remediator(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +55,20 @@ class TestHelp:
         assert ran.returncode == 0
         assert all(command in ran.stdout for command in COMMANDS)
 
-    @pytest.mark.parametrize("arguments", [[], ["odd"], ["runs"], ["runs", "show"], ["pause"], ["explain"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["odd"],
+            ["runs"],
+            ["runs", "show"],
+            ["pause"],
+            ["explain"],
+            ["approve", "r1"],
+            ["breaker", "reset", "--why", "x"],
+        ],
+        ids=" ".join,
+    )
     def test_wrong_use_ends_with_2(self, arguments, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             parser().parse_args(arguments)
@@ -186,7 +199,7 @@ class TestServe:
     def test_migrate_says_what_it_did(self, tmp_path):
         store = {"REMEDIATOR_STORE": "sqlite:///new.db"}
         assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0002; it was not there\n"
-        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0001\n"
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0002\n"
 
 
 class TestRemote:

@@ -12,8 +12,10 @@ from tests.builders import PLAYBOOK, webhook_message
 from tests.fakes import Harness, harness
 
 ANN = {"Authorization": "Bearer token-of-ann"}
-COMMANDS = [("POST", "/-/reload"), ("POST", "/api/v1/pause"), ("POST", "/api/v1/resume")]
-FOR_PEOPLE = [*COMMANDS, ("GET", "/api/v1/runs"), ("GET", "/api/v1/runs/x")]
+COMMANDS = [("POST", "/-/reload"), ("POST", "/api/v1/pause"), ("POST", "/api/v1/resume"), ("POST", "/api/v1/breaker/reset")]
+LOOKS = [("GET", "/api/v1/runs"), ("GET", "/api/v1/breakers"), ("GET", "/api/v1/runs/x")]
+ANSWERS = [("POST", "/api/v1/runs/x/approve"), ("POST", "/api/v1/runs/x/reject")]
+FOR_PEOPLE = [*COMMANDS, *LOOKS, *ANSWERS]
 FOR_ALL = ["/metrics", "/-/healthy", "/-/ready", "/api/v1/openapi.json"]
 
 
@@ -196,9 +198,8 @@ class TestDescription:
             for method, path in described:
                 status, _ = await ask(h, method, path, json={"why": "x", "by": "ann"} if method == "POST" else None)
                 assert status not in (404, 405) or "{run}" in path, path
-            real = {
-                (method, path) for method, path in [("POST", "/webhook"), *FOR_PEOPLE[:4], ("GET", "/api/v1/runs/{run}")]
-            } | {("GET", path) for path in FOR_ALL}
+            real = {(method, path.replace("/x", "/{run}")) for method, path in [("POST", "/webhook"), *FOR_PEOPLE]}
+            real |= {("GET", path) for path in FOR_ALL}
             assert described == real
 
     async def test_the_document_names_every_answer_that_is_given(self, tmp_path):
