@@ -1,11 +1,21 @@
 """Delivers the outbox: with backoff, in its own time, and never in the way of a run."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from remediator.ports import Announcer, Channel, Clock, Message, PermanentError, Store, StoreUnavailable, TransientError
+from remediator.ports import (
+    Announcer,
+    Channel,
+    Clock,
+    Ledger,
+    Message,
+    PermanentError,
+    Store,
+    StoreUnavailable,
+    TransientError,
+)
 from remediator.telemetry import Telemetry
 
 BATCH = 20
@@ -47,39 +57,47 @@ class Delivery:
 
     async def deliver_due(self) -> None:
         """Deliver what is due now, the messages of one batch at the same time."""
-        now = self._clock.now()
-        due = await self._store.run(lambda ledger: ledger.outbox.due(now, BATCH))
-        await asyncio.gather(*(self._deliver(message) for message in due))
+        due = await self._store.run(self._take)
+        await asyncio.gather(*(self._deliver(message, delay) for message, delay in due))
 
-    async def _deliver(self, message: Message) -> None:
+    def _take(self, ledger: Ledger) -> Sequence[tuple[Message, timedelta]]:
+        """What is due, and how long after a failure each is tried again.
+
+        The attempts are written at once and before they are made: nobody else finds them due, and after a crash in the
+        middle they are known as possible deliveries. What nobody is configured for is dropped.
+        """
+        now, taken = self._clock.now(), []
+        for message in ledger.outbox.due(now, BATCH):
+            if message.channel not in self._announcers:
+                ledger.outbox.dropped(message, "not configured")
+                continue
+            low, high = BACKOFF_SECONDS
+            delay = timedelta(seconds=min(high, low * 2.0 ** min(message.attempts, 16)) * self._jitter(0.8, 1.2))
+            ledger.outbox.attempt(message, now + delay + timedelta(seconds=DELIVERY_SECONDS_MAX))
+            taken.append((message, delay))
+        return taken
+
+    async def _deliver(self, message: Message, delay: timedelta) -> None:
         """Whatever goes wrong stays with this message: it is due again when its attempt has said."""
         try:
-            await self._attempt(message)
+            await self._attempt(message, delay)
         except StoreUnavailable:
             pass
         except Exception as error:
             self._tell.log.error("message.broke_down", key=message.key, error=repr(error), exc_info=True)
 
-    async def _attempt(self, message: Message) -> None:
-        """The attempt is written first, so that after a crash in the middle it is known as a possible delivery."""
-        announcer = self._announcers.get(message.channel)
-        if announcer is None:
-            await self._store.run(lambda ledger: ledger.outbox.dropped(message, "not configured"))
-            return
-        low, high = BACKOFF_SECONDS
-        delay = min(high, low * 2.0 ** min(message.attempts, 16)) * self._jitter(0.8, 1.2)
-        next_at = self._clock.now() + timedelta(seconds=delay + DELIVERY_SECONDS_MAX)
-        await self._store.run(lambda ledger: ledger.outbox.attempt(message, next_at))
+    async def _attempt(self, message: Message, delay: timedelta) -> None:
         attempt = replace(message, attempts=message.attempts + 1)
         try:
             async with asyncio.timeout(DELIVERY_SECONDS_MAX):
-                receipt = await announcer.deliver(attempt)
+                receipt = await self._announcers[message.channel].deliver(attempt)
         except PermanentError as error:
             await self._drop(attempt, str(error))
         except Exception as error:  # noqa: BLE001 - not only Transient and Timeout: an announcer's bug stays with its message
             why = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
             if attempt.attempts < ATTEMPTS_MAX:
-                retry_at = self._clock.now() + timedelta(seconds=_retry_after(error) or delay)
+                asked = _retry_after(error)
+                retry_at = self._clock.now() + (timedelta(seconds=asked) if asked else delay)
                 await self._store.run(lambda ledger: ledger.outbox.retry(message, retry_at))
                 self._told(attempt, "retried", why)
                 return
