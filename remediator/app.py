@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import ClientSession, ClientTimeout, web
 
 from remediator import __version__
-from remediator.clock import SystemClock, jitter, new_id
+from remediator.clock import SystemClock, elapsed, jitter, new_id
 from remediator.core.playbook import Mode, Playbook, PlaybookIndex, lowest
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable
@@ -26,15 +26,17 @@ from remediator.ingress.auth import WebhookAuth, read_operators, read_secret
 from remediator.ingress.breakers import Breakers
 from remediator.ingress.people import People
 from remediator.ingress.webhook import Webhook
+from remediator.leases import Leases
 from remediator.outbound.alertmanager import AlertmanagerClient
 from remediator.outbound.delivery import Delivery
 from remediator.outbound.grafana import GrafanaAnnotations
 from remediator.outbound.notify import EscalationWebhook
 from remediator.outbound.prometheus import PrometheusClient
 from remediator.playbook_files import load_playbooks, parse_playbook
-from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store
+from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store, StoreUnavailable
 from remediator.remediate import Remediator
 from remediator.settings import Settings
+from remediator.storage.address import Address, BadAddress, PostgresAddress, parse_address
 from remediator.storage.migrate import upgrade, upgrade_apart
 from remediator.storage.sqlite import SqliteStore
 from remediator.telemetry import Log, Metrics, Telemetry
@@ -42,7 +44,7 @@ from remediator.worker import Pace, Worker
 from remediator.world import World
 from remediator.yaml_lines import FileProblem
 
-Upgrade = Callable[[Path], str]
+Upgrade = Callable[[Address], str]
 ENGINE_TIMEOUT = timedelta(seconds=15)
 HTTP_SECONDS = 10
 KEEPALIVE_SECONDS = 75.0
@@ -94,6 +96,15 @@ class Surroundings:
     announcers: Mapping[Channel, Announcer] = field(default_factory=dict)
 
 
+class OpenStore(Store, Protocol):
+    """A store as the process that has opened it sees it."""
+
+    is_up: bool
+    """Whether the last attempt to write succeeded."""
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """A running remediator. `port` is what it listens on."""
@@ -101,37 +112,48 @@ class App:
     port: int
     shelf: Shelf
     worker: Worker
-    store: Store
+    store: OpenStore
     metrics: Metrics
     policy: Policy
 
 
-def open_store(settings: Settings, policy: Callable[[], Policy], clock: Clock, upgrade: Upgrade = upgrade) -> SqliteStore:
-    """The store that REMEDIATOR_STORE names, with its schema brought up to date. Raises BadConfiguration."""
-    path = sqlite_path(settings.store)
-    with usable(path):
-        store = SqliteStore(path, policy, settings.confirm_after, clock)
-        upgrade(path)
-    return store
+def open_store(
+    settings: Settings, policy: Callable[[], Policy], clock: Clock, upgrade: Upgrade = upgrade
+) -> tuple[OpenStore, Clock]:
+    """The store that REMEDIATOR_STORE names, with its schema brought up to date, and the clock that all its users go by.
+
+    That is the host's, `clock`, where one process uses the store, and the database's where several do.
+    Raises BadConfiguration, StoreInUse or SchemaTooNew.
+    """
+    address = store_address(settings)
+    with usable(address):
+        if isinstance(address, PostgresAddress):
+            from remediator.storage.postgres import PostgresStore
+
+            upgrade(address)
+            shared = PostgresStore(address, policy, settings.confirm_after, elapsed)
+            shared.ask_the_time()
+            return shared, shared.clock
+        store = SqliteStore(address, policy, settings.confirm_after, clock)
+        upgrade(address)
+        return store, clock
 
 
 @contextmanager
-def usable(path: Path) -> Iterator[None]:
-    """What the file system or SQLite has against the store's file is for the operator to put right."""
+def usable(address: Address) -> Iterator[None]:
+    """What the file system or the database has against being the store is for the operator to put right."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
-        raise BadConfiguration(f"REMEDIATOR_STORE: {path} cannot be used: {error}") from error
+    except (OSError, sqlite3.Error, StoreUnavailable) as error:
+        raise BadConfiguration(f"REMEDIATOR_STORE: {address} cannot be used: {error}") from error
 
 
-def sqlite_path(url: str) -> Path:
-    """The file of a `sqlite:///relative` or `sqlite:////absolute` address. Raises BadConfiguration."""
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise BadConfiguration(
-            f"REMEDIATOR_STORE: {url!r} is not an address of a store; write one as sqlite:///data/remediator.db"
-        )
-    return Path(path)
+def store_address(settings: Settings) -> Address:
+    """Where the store is. Raises BadConfiguration."""
+    try:
+        return parse_address(settings.store)
+    except BadAddress as error:
+        raise BadConfiguration(f"REMEDIATOR_STORE: {error}") from error
 
 
 def effective_policy(settings: Settings) -> Policy:
@@ -142,9 +164,12 @@ def effective_policy(settings: Settings) -> Policy:
 
 
 @asynccontextmanager
-async def surroundings(settings: Settings, *, may_act: bool) -> AsyncIterator[Surroundings]:
+async def surroundings(
+    settings: Settings, *, may_act: bool, may_send: Callable[[], bool] = lambda: True
+) -> AsyncIterator[Surroundings]:
     """Platforms and data services as configured. Without `may_act` the writing sides are not even built (promise S7).
 
+    `may_send`, asked on any thread: whether what has waited to be sent may still be sent.
     Everything is imported only when configured: a Docker-only installation does not pay for PostgreSQL.
     """
     platforms: dict[str, Platform] = {}
@@ -158,7 +183,7 @@ async def surroundings(settings: Settings, *, may_act: bool) -> AsyncIterator[Su
             from remediator.platforms.docker_actions import DockerActuator
             from remediator.platforms.docker_engine import DockerEngine, own_container_id
 
-            engine = DockerEngine(settings.docker_url, settings.engine_threads, ENGINE_TIMEOUT)
+            engine = DockerEngine(settings.docker_url, settings.engine_threads, ENGINE_TIMEOUT, may_send)
             stack.callback(engine.close)
             docker = platforms["docker"] = DockerPlatform(engine, own_container_id())
             inventories.append(docker.inventory)
@@ -232,15 +257,16 @@ async def running(
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
     async with AsyncExitStack() as stack:
-        store = open_store(settings, lambda: policy, clock, upgrade)
+        store, clock = open_store(settings, lambda: policy, clock, upgrade)
         stack.push_async_callback(store.close)
         metrics.store_up.set_function(lambda: store.is_up)
+        leases = Leases(clock, settings.lease)
         may_act = policy.mode.rank >= Mode.APPROVE.rank
         if around is None:
-            around = await stack.enter_async_context(surroundings(settings, may_act=may_act))
+            around = await stack.enter_async_context(surroundings(settings, may_act=may_act, may_send=leases.hold))
         remediator = Remediator(store, around.world, lambda: policy, parse_playbook, clock, telemetry)
         pace = Pace(new_id(clock.now()), settings.lease, settings.max_concurrent_runs)
-        worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry)
+        worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry, leases)
         _say_what_is_off(settings, policy, auth, shelf.index.playbooks, log)
         metrics.mode_is(policy.mode)
         metrics.watchdog_seen_at.set(clock.now().timestamp())  # as if seen now: its absence counts from the start
@@ -259,7 +285,7 @@ async def running(
         api = Api(store, people, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
         application.add_routes([web.post("/webhook", webhook.take), *api.routes(), *answers.routes(), *breakers.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))
-        log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=settings.store)
+        log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=str(store_address(settings)))
         yield App(port, shelf, worker, store, metrics, policy)
         log.info("remediator.draining", grace_seconds=settings.shutdown_grace.total_seconds())
 
@@ -283,7 +309,7 @@ def _tune_interpreter() -> None:
     gc.freeze()  # what was built for good: a full collection would go through all of it, and stop everything for 30 ms
 
 
-def _missing(store: SqliteStore) -> str:
+def _missing(store: OpenStore) -> str:
     """What keeps remediator from being ready, or empty."""
     return "" if store.is_up else "the store cannot be written\n"
 

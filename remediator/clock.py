@@ -2,6 +2,7 @@
 
 import random
 import secrets
+import time
 from datetime import UTC, datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -25,3 +26,8 @@ def new_id(now: datetime) -> str:
 def jitter(low: float, high: float) -> float:
     """A random factor for backoff, so that many retries do not fall on the same moment."""
     return random.uniform(low, high)  # noqa: S311 - not a secret
+
+
+def elapsed() -> float:
+    """Seconds since some moment: never set, never back, and going on while the host or this process sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

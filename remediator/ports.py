@@ -261,12 +261,20 @@ class PlaybookText:
 
 
 class Inbox(Protocol):
+    def reserve(self) -> bool:
+        """Let nobody else expand messages until this transaction ends; False, at once, if another process does so now."""
+        ...
+
     def take(self, limit: int) -> Sequence[Inbound]:
         """The oldest messages, not yet removed."""
         ...
 
-    def set_aside_oldest(self) -> int | None:
-        """Keep a message that cannot be expanded, out of the way of the others. Its id, or None if there is none."""
+    def oldest(self) -> int | None:
+        """The number of the oldest message, if there is one."""
+        ...
+
+    def set_aside(self, message: int) -> bool:
+        """Keep a message that cannot be expanded, out of the way of the others; False if it is not waiting any more."""
         ...
 
     def remove(self, messages: Sequence[Inbound]) -> None: ...
@@ -314,14 +322,16 @@ class Runs(Protocol):
         """Take due runs that nobody holds a valid lease of, with a new fence each; the oldest due first."""
         ...
 
-    def renew(self, owner: str, until: datetime) -> None: ...
+    def renew(self, runs: Sequence[Run], until: datetime) -> Sequence[Run]:
+        """Prolong the leases of exactly these; the runs that somebody else has taken over meanwhile."""
+        ...
 
     def release(self, run: Run, due_at: datetime) -> None:
         """Give the lease back; the run is due again at `due_at`, or sooner if something woke it in the meantime."""
         ...
 
     def abandon_all(self, at: datetime) -> int:
-        """Void every lease: at the start of the only process that uses this store. Returns how many there were."""
+        """Void every lease: only for a process that uses this store alone. Returns how many there were."""
         ...
 
     def next_due(self) -> datetime | None: ...
@@ -566,6 +576,9 @@ class Ledger(Protocol):
 
 
 class Store(Protocol):
+    is_shared: bool
+    """Whether other processes may use it at the same time. Then their leases are theirs, until these run out."""
+
     async def put(self, body: bytes, received_at: datetime) -> None:
         """Write a message to the inbox; returns when it is durable. Raises StoreUnavailable."""
         ...

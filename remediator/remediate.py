@@ -226,8 +226,8 @@ class Remediator:
         neighbours = await self._neighbours(run)  # gathering the evidence took its time
 
         def work(ledger: Ledger) -> tuple[Run, Decision]:
-            now = ledger.now
             ledger.claims.decide_alone(candidate)
+            now = ledger.now  # after the wait for those who decide about the same
             decision = decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy(), neighbours), now)
             intent = LedgerRow(now, LedgerKind.INTENT, target=candidate.target, data=data)
             if decision.kind is not DecisionKind.ACT:

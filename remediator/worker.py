@@ -1,7 +1,7 @@
 """Due work: expand the inbox, lease and advance the runs that are due, keep the leases; recover first, drain last."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,12 +13,17 @@ from remediator.announcements import storm_notice
 from remediator.core.playbook import PlaybookIndex
 from remediator.core.run import Run
 from remediator.ingress.expand import Expanded, expand
+from remediator.leases import Leases
 from remediator.ports import Clock, Fenced, Ledger, Store, StoreUnavailable
 from remediator.remediate import Remediator
 from remediator.telemetry import Telemetry, about
 from remediator.yaml_lines import FileProblem
 
 IDLE_SECONDS = 5.0
+IDLE_SECONDS_SHARED = 1.0
+"""Where others may leave runs or messages behind: a dead process's runs are taken over so soon after its lease."""
+ELSEWHERE_SECONDS = 0.1
+"""Another process expands the inbox now. It may have looked just before the message came that woke this one."""
 STORE_RETRY_SECONDS = 1.0
 BREAKDOWN_RETRY = timedelta(seconds=30)
 YIELD_TO_INTAKE = 6.0
@@ -47,6 +52,7 @@ class Worker:
         clock: Clock,
         pace: Pace,
         telemetry: Telemetry,
+        leases: Leases | None = None,
     ) -> None:
         self._store = store
         self._remediator = remediator
@@ -58,7 +64,8 @@ class Worker:
         self._advancing: dict[asyncio.Task[None], Run] = {}
         self._woken = asyncio.Event()
         self._stopping = False
-        self._leased_until = clock.now() + pace.lease
+        self._leases = leases or Leases(clock, pace.lease)
+        self._idle_seconds = IDLE_SECONDS_SHARED if store.is_shared else IDLE_SECONDS
         self._measured = 0.0, 0.0
         """Seconds on the wall and of the loop's thread, when last looked at."""
 
@@ -67,7 +74,9 @@ class Worker:
         self._woken.set()
 
     async def recover(self) -> None:
-        """Take up what a former process left: as the only user of the store, void every lease."""
+        """Take up what a former process left: as the only user of the store, void every lease. Others' leases run out."""
+        if self._store.is_shared:
+            return
         left = await self._store.run(lambda ledger: ledger.runs.abandon_all(ledger.now))
         if left:
             self._tell.log.info("worker.recovered", runs=left)
@@ -100,16 +109,18 @@ class Worker:
             _, pending = await asyncio.wait(calling, timeout=grace.total_seconds())
             for task in pending:
                 task.cancel()
+        left = list(self._advancing.values())
         await asyncio.gather(*self._advancing, return_exceptions=True)
+        await self._give_all_back(left)
 
     async def _turn(self) -> float:
         """One batch of the inbox and every run that is due, in one transaction; how long to rest, in seconds."""
         free = self._pace.runs_max - len(self._advancing)
         began_at = asyncio.get_running_loop().time()
         now = self._clock.now()
-        if now >= self._leased_until:  # the clock jumped, or the host slept: what runs here must not be leased again
+        if not self._leases.hold():  # the clock jumped, or the host slept: what runs here must not be leased again
             await self._renew()
-        self._leased_until = min(self._leased_until, now + self._pace.lease)
+        self._leases.seen_at(now)
 
         def work(ledger: Ledger) -> tuple[Expanded, list[Run], timedelta | None]:
             now = ledger.now
@@ -122,7 +133,10 @@ class Worker:
 
         expanded, leased, next_due = await self._store.run(work)
         self._told(expanded)
-        for run in () if self._stopping else leased:
+        if self._stopping:
+            await self._give_all_back(leased)
+            return 0.0
+        for run in leased:
             task = asyncio.create_task(self._advance(run), name=f"run {run.id}")
             self._advancing[task] = run
             task.add_done_callback(self._advanced)
@@ -131,9 +145,10 @@ class Worker:
             took = asyncio.get_running_loop().time() - began_at
             await asyncio.sleep(took * YIELD_TO_INTAKE * busy / (1.0 - busy) if expanded.is_full else 0)
             return 0.0
+        idle = ELSEWHERE_SECONDS if expanded.elsewhere else self._idle_seconds
         if next_due is None or free == len(leased):
-            return IDLE_SECONDS
-        return min(max(next_due.total_seconds(), 0.0), IDLE_SECONDS)
+            return idle
+        return min(max(next_due.total_seconds(), 0.0), idle)
 
     async def _turn_or_set_aside(self) -> float:
         """A turn; if a message broke it, that one is kept, out of the way of the others. Raises StoreUnavailable."""
@@ -143,6 +158,7 @@ class Worker:
             raise
         except Exception as error:
             self._tell.log.error("worker.broke_down", error=repr(error), exc_info=True)
+        oldest = await self._store.run(lambda ledger: ledger.inbox.oldest())
         try:
             expanded = await self._store.run(
                 lambda ledger: expand(ledger, self._playbooks(), self._new_id, ledger.now, messages_max=1)
@@ -150,9 +166,11 @@ class Worker:
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other messages must not wait for it
-            aside = await self._store.run(lambda ledger: ledger.inbox.set_aside_oldest())
-            self._tell.log.error("inbox.set_aside", message=aside, error=repr(error))
-            return STORE_RETRY_SECONDS if aside is None else 0.0
+            # By its number: another process may have come to it first, and the next one may be well.
+            if oldest is None or not await self._store.run(lambda ledger: ledger.inbox.set_aside(oldest)):
+                return STORE_RETRY_SECONDS
+            self._tell.log.error("inbox.set_aside", message=oldest, error=repr(error))
+            return 0.0
         return 0.0 if expanded.messages else STORE_RETRY_SECONDS  # no message broke it: not again at once
 
     def _measure_loop(self) -> float:
@@ -205,6 +223,17 @@ class Worker:
             with attempt:
                 await self._store.run(lambda ledger: ledger.runs.release(run, due_at))
 
+    async def _give_all_back(self, runs: Sequence[Run]) -> None:
+        """At the end: so that another process, or the next start, need not wait until their leases run out."""
+
+        def work(ledger: Ledger) -> None:
+            now = ledger.now
+            for run in runs:
+                ledger.runs.release(run, now)
+
+        with suppress(StoreUnavailable):
+            await self._store.run(work)
+
     async def _keep_leases(self) -> None:
         """A heartbeat for all leases of this process at once, three times in a lease."""
         while True:
@@ -213,9 +242,19 @@ class Worker:
                 await self._renew()
 
     async def _renew(self) -> None:
-        until = self._clock.now() + self._pace.lease
-        await self._store.run(lambda ledger: ledger.runs.renew(self._pace.owner, ledger.now + self._pace.lease))
-        self._leased_until = until
+        """Prolong the leases of what runs here; what somebody else has taken over by now is let go of, unsent calls first."""
+        held = dict(self._advancing)
+        asked_at = self._clock.now()
+        lost = await self._store.run(
+            lambda ledger: ledger.runs.renew(list(held.values()), ledger.now + self._pace.lease),
+        )
+        gone = [task for task, run in held.items() if run in lost]
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        for run in lost:
+            self._tell.log.warning("run.fenced", **about(run), error="its lease ran out, and it was taken over")
+        self._leases.renewed_at(asked_at)
 
     def _told(self, expanded: Expanded) -> None:
         if expanded.unreadable:

@@ -215,10 +215,13 @@ async def harness(
         (shelf / f"{name}.yaml").write_text(text)
     token = directory / "token"
     token.write_text("webhook-secret\n")
-    defaults = {"mode": Mode.AUTO, "webhook_token_file": token, "shutdown_grace": timedelta(seconds=2)}
-    configured = Settings(
-        **{**defaults, **settings}, playbooks=shelf, listen="127.0.0.1:0", store=f"sqlite:///{directory / 'remediator.db'}"
-    )
+    defaults = {
+        "mode": Mode.AUTO,
+        "webhook_token_file": token,
+        "shutdown_grace": timedelta(seconds=2),
+        "store": f"sqlite:///{directory / 'remediator.db'}",
+    }
+    configured = Settings(**{**defaults, **settings}, playbooks=shelf, listen="127.0.0.1:0")
     acts = configured.mode in (Mode.AUTO, Mode.APPROVE) and configured.webhook_is_authenticated
     world = World({platform.name: platform}, {platform.name: platform} if acts else {}, alerts=alerts)
     told = {channel: KeptMessages() for channel in Channel}

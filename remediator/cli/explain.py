@@ -8,14 +8,14 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from remediator.app import effective_policy, sqlite_path, surroundings
+from remediator.app import effective_policy, store_address, surroundings, usable
 from remediator.cli.service import CANNOT_START, complain
-from remediator.clock import SystemClock
+from remediator.clock import SystemClock, elapsed
 from remediator.core.alert import Alert, AlertStatus, Episode, EpisodeState, episode_key
 from remediator.core.decide import decide
 from remediator.core.playbook import Playbook, PlaybookIndex
@@ -24,10 +24,11 @@ from remediator.core.target import Workload
 from remediator.core.verdict import Decision
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.playbook_files import load_playbooks
-from remediator.ports import Evidence
+from remediator.ports import Evidence, StoreUnavailable
 from remediator.prospect import Choice, Prospect, choose, gather, look_up
 from remediator.settings import Settings, load_settings
-from remediator.storage.database import SqliteDatabase
+from remediator.storage.address import Address, PostgresAddress
+from remediator.storage.database import Database, SqliteDatabase
 from remediator.storage.ledger import SqlLedger
 from remediator.storage.migrate import revision_of, upgrade
 from remediator.world import World
@@ -42,7 +43,10 @@ def explain(arguments: argparse.Namespace) -> int:
         index = PlaybookIndex(load_playbooks(settings.playbooks))
     except (*CANNOT_START, OSError, UnicodeDecodeError, NotAMessage) as error:
         return complain(error)
-    return asyncio.run(_explain_all(alerts, settings, index))
+    try:
+        return asyncio.run(_explain_all(alerts, settings, index))
+    except (*CANNOT_START, StoreUnavailable) as error:
+        return complain(error)
 
 
 async def _explain_all(alerts: list[Alert], settings: Settings, index: PlaybookIndex) -> int:
@@ -56,7 +60,7 @@ async def _explain_all(alerts: list[Alert], settings: Settings, index: PlaybookI
 
 
 async def _explain(alert: Alert, index: PlaybookIndex, world: World, ledger: SqlLedger, policy: Policy) -> bool:
-    now = SystemClock().now()
+    now = ledger.now
     print(f"alert     {_labels(alert)}")
     playbook = index.find(alert.labels)
     if playbook is None:
@@ -175,14 +179,26 @@ def _completed(alert: Any) -> Any:
 @contextmanager
 def _ledger(settings: Settings, policy: Policy) -> Iterator[SqlLedger]:
     """The ledger to read: the real one if there is one (while remediator runs, too), else an empty one."""
-    path = sqlite_path(settings.store)
+    address = store_address(settings)
+    with usable(address):
+        revision = revision_of(address)
     with tempfile.TemporaryDirectory() as scratch:
-        if not revision_of(path):
-            path = Path(scratch) / "empty.db"
-            upgrade(path)
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        if not revision:
+            address = Path(scratch) / "empty.db"
+            upgrade(address)
+        with _reading(address) as database:
+            yield SqlLedger(database, lambda: policy, settings.confirm_after)
+
+
+@contextmanager
+def _reading(address: Address) -> Iterator[Database]:
+    """A connection that cannot write."""
+    if isinstance(address, PostgresAddress):
+        from remediator.storage.postgres_session import reading
+
+        with reading(address, elapsed) as database:
+            yield database
+        return
+    with closing(sqlite3.connect(f"file:{address}?mode=ro", uri=True, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
-        try:
-            yield SqlLedger(SqliteDatabase(connection, SystemClock()), lambda: policy, settings.confirm_after)
-        finally:
-            connection.close()
+        yield SqliteDatabase(connection, SystemClock())

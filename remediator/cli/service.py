@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 
-from remediator.app import BadConfiguration, sqlite_path, usable
+from remediator.app import BadConfiguration, store_address, usable
 from remediator.app import serve as serve_until_stopped
 from remediator.ingress.auth import BadSecretFile
 from remediator.logs import make_log, quiet_libraries
@@ -31,9 +31,9 @@ def serve(_arguments: argparse.Namespace) -> int:
 def migrate(_arguments: argparse.Namespace) -> int:
     """Bring the schema up to date."""
     try:
-        path = sqlite_path(load_settings(os.environ).store)
-        with usable(path):
-            before = upgrade(path)
+        address = store_address(load_settings(os.environ))
+        with usable(address):
+            before = upgrade(address)
     except CANNOT_START as error:
         return complain(error)
     print(f"the schema is {HEAD}" + ("" if before == HEAD else f"; it was {before or 'not there'}"))

@@ -28,6 +28,8 @@ class Expanded:
     alerts: int = 0
     unmatched: int = 0
     unreadable: int = 0
+    elsewhere: bool = False
+    """Another process is at it: nothing was done here."""
     watchdog_at: datetime | None = None
     """When the always firing alert was last heard, if it was."""
     storm: Storm | None = None
@@ -45,6 +47,8 @@ def expand(
     ledger: Ledger, playbooks: PlaybookIndex, new_id: Callable[[datetime], str], now: datetime, messages_max: int = MESSAGES_MAX
 ) -> Expanded:
     """Expand the oldest messages, as many as fit one batch, and remove them."""
+    if not ledger.inbox.reserve():
+        return Expanded(elsewhere=True)
     new_run = partial(new_id, now)
     done = Expanded()
     taken: list[Inbound] = []

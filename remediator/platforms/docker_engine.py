@@ -51,10 +51,12 @@ class DockerEngine:
     """Calls to the engine at `url`, at most `threads` at once; `timeout` bounds each, its wait for a thread included.
 
     The address is always the configured one: neither DOCKER_HOST, the CLI's context nor a proxy variable redirects it.
+    `may_send` is asked, on the thread that sends, right before what changes something is sent: it may have waited for long.
     """
 
-    def __init__(self, url: str, threads: int, timeout: timedelta) -> None:
+    def __init__(self, url: str, threads: int, timeout: timedelta, may_send: Callable[[], bool] = lambda: True) -> None:
         self.url = url
+        self._may_send = may_send
         self._timeout = timeout
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="docker")
         self._room = threading.BoundedSemaphore(threads * CALLS_PER_THREAD)
@@ -71,7 +73,7 @@ class DockerEngine:
         Raises TransientError if it was not sent (and never will be), PermanentError if the engine refused it,
         OutcomeUnknown if no answer came: the engine goes on with what it has begun.
         """
-        return await self._call(_Call(work), self._timeout + extra, OutcomeUnknown)
+        return await self._call(_Call(work, self._may_send), self._timeout + extra, OutcomeUnknown)
 
     def close(self) -> None:
         """Send nothing more. Does not wait: a call under way ends with its own timeout."""
@@ -139,8 +141,9 @@ class DockerEngine:
 class _Call(Generic[T]):
     """A call on its way through the pool. Sending and withdrawing exclude each other, whichever thread comes first."""
 
-    def __init__(self, work: Callable[[APIClient], T]) -> None:
+    def __init__(self, work: Callable[[APIClient], T], may_send: Callable[[], bool] = lambda: True) -> None:
         self._work = work
+        self._may_send = may_send
         self._lock = threading.Lock()
         self._sent = False
         self._withdrawn = False
@@ -149,6 +152,8 @@ class _Call(Generic[T]):
         with self._lock:
             if self._withdrawn:
                 raise TransientError("not sent: nobody waits for it any more")
+            if not self._may_send():
+                raise TransientError("not sent: it had waited for so long that another process may have taken over")
             self._sent = True
         return self._work(client)
 

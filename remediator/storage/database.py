@@ -1,4 +1,8 @@
-"""What named SQL is run on: the few calls that the parts of the ledger need of a driver's connection."""
+"""What named SQL is run on: the few calls that the parts of the ledger need of a driver's connection.
+
+One text serves both dialects. What only PostgreSQL needs stands in a comment, `/* postgresql: FOR UPDATE */`, that SQLite
+passes over and `postgres_database.py` opens.
+"""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -19,6 +23,10 @@ class Database(Protocol):
 
     def lock(self, scopes: Sequence[str]) -> None:
         """Let nobody else decide about any of `scopes` until this transaction ends (design, section 6)."""
+        ...
+
+    def try_lock(self, scope: str) -> bool:
+        """`lock`, or False at once if somebody else has it."""
         ...
 
     def all(self, sql: str, /, **parameters: Any) -> Sequence[Any]: ...
@@ -46,6 +54,9 @@ class SqliteDatabase:
 
     def lock(self, scopes: Sequence[str]) -> None:
         """Nothing to do: BEGIN IMMEDIATE has locked the whole database."""
+
+    def try_lock(self, scope: str) -> bool:
+        return True
 
     def all(self, sql: str, /, **parameters: Any) -> Sequence[Any]:
         return self._connection.execute(sql, parameters).fetchall()

@@ -10,6 +10,9 @@ from remediator.core.matching import Matcher, MatchOp
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
 from remediator.storage.database import Database
 
+EPISODES = "episodes"
+"""The scope of whoever opens, closes or expires episodes: one process at a time."""
+
 GET = "SELECT * FROM episodes WHERE id = :id"
 OPEN = "SELECT * FROM episodes WHERE key = :key AND state = 'open'"
 # The open one or, if there is none, the latest that is over: one question, because it is asked about every alert.
@@ -50,6 +53,7 @@ class SqlEpisodes:
         self._confirm_after = confirm_after
 
     def hear(self, alert: Alert, at: datetime) -> tuple[Heard, Episode | None]:
+        self._db.lock([EPISODES])
         key = episode_key(alert.labels)
         last = self._last(key)
         heard = hear(alert, last)
@@ -81,6 +85,7 @@ class SqlEpisodes:
         self._db.run(CONFIRM, id=episode, confirmed=int(firing))
 
     def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
+        self._db.lock([EPISODES])
         silent = [episode_of(row) for row in self._db.all(SILENT, heard_before=micros(heard_before))]
         for episode in silent:
             self._db.run(EXPIRE, id=episode.id)

@@ -1,4 +1,7 @@
-"""The inbox: messages as they came, committed before they are answered, removed in the transaction that expands them."""
+"""The inbox: messages as they came, committed before they are answered, removed in the transaction that expands them.
+
+One process at a time expands: a resolve must not overtake the firing that came before it.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,12 +9,12 @@ from datetime import datetime
 from remediator.ports import Inbound
 from remediator.storage.codec import micros, moment
 from remediator.storage.database import Database
+from remediator.storage.episodes import EPISODES
 
 PUT = "INSERT INTO inbox (received_at, body) VALUES (:received_at, :body)"
 TAKE = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT :limit"
-SET_ASIDE = """
-    UPDATE inbox SET set_aside = 1 WHERE id = (SELECT min(id) FROM inbox WHERE set_aside = 0) RETURNING id
-"""
+OLDEST = "SELECT id FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT 1"
+SET_ASIDE = "UPDATE inbox SET set_aside = 1 WHERE id = :id AND set_aside = 0"
 REMOVE = "DELETE FROM inbox WHERE id = :id"
 
 
@@ -23,13 +26,19 @@ class SqlInbox:
         """Write messages in order of arrival."""
         self._db.run_many(PUT, [{"received_at": micros(at), "body": body} for body, at in messages])
 
+    def reserve(self) -> bool:
+        return self._db.try_lock(EPISODES)
+
     def take(self, limit: int) -> Sequence[Inbound]:
         rows = self._db.all(TAKE, limit=limit)
         return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
 
-    def set_aside_oldest(self) -> int | None:
-        row = self._db.one(SET_ASIDE)
+    def oldest(self) -> int | None:
+        row = self._db.one(OLDEST)
         return None if row is None else int(row["id"])
+
+    def set_aside(self, message: int) -> bool:
+        return bool(self._db.run(SET_ASIDE, id=message))
 
     def remove(self, messages: Sequence[Inbound]) -> None:
         self._db.run_many(REMOVE, [{"id": message.id} for message in messages])

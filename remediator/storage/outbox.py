@@ -15,7 +15,10 @@ PUT = """
        SET payload = excluded.payload, version = outbox.version + 1, due_at = excluded.due_at, dropped_why = '',
            attempts = CASE WHEN outbox.dropped_why = '' THEN outbox.attempts ELSE 1 END
 """
-DUE = "SELECT * FROM outbox WHERE due_at <= :at ORDER BY due_at LIMIT :limit"
+# Whose attempt is being put on record by another process is passed over; afterwards it is not due any more.
+DUE = """
+    SELECT * FROM outbox WHERE due_at <= :at ORDER BY due_at LIMIT :limit /* postgresql: FOR UPDATE SKIP LOCKED */
+"""
 ATTEMPT = "UPDATE outbox SET attempts = attempts + 1, due_at = :next_at WHERE key = :key AND version = :version"
 RETRY = "UPDATE outbox SET due_at = :at WHERE key = :key AND version = :version"
 RECEIPT = "UPDATE outbox SET receipt = :receipt WHERE key = :key"

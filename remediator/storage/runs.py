@@ -29,15 +29,20 @@ ADMIT = """
      WHERE NOT EXISTS (SELECT 1 FROM runs WHERE episode_id = :episode_id AND finished_at IS NULL)
 """
 # The lease and the new fence are one statement, so that two workers cannot both take a run. While leased, a run is due
-# when its lease ends (its holder died); an earlier due_at means that somebody woke it in the meantime.
+# when its lease ends (its holder died); an earlier due_at means that somebody woke it in the meantime. Workers that lease
+# at the same time pass over each other's rows; MATERIALIZED, so that none is looked for, and locked, twice.
 LEASE = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM runs WHERE due_at <= :at AND lease_until <= :at ORDER BY due_at LIMIT :limit
+        /* postgresql: FOR UPDATE SKIP LOCKED */
+    )
     UPDATE runs SET lease_owner = :owner, lease_until = :until, due_at = :until, fence = fence + 1
-     WHERE id IN (SELECT id FROM runs WHERE due_at <= :at AND lease_until <= :at ORDER BY due_at LIMIT :limit)
+     WHERE id IN (SELECT id FROM due)
     RETURNING *
 """
 RENEW = """
     UPDATE runs SET lease_until = :until, due_at = CASE WHEN due_at < lease_until THEN due_at ELSE :until END
-     WHERE lease_owner = :owner AND finished_at IS NULL
+     WHERE id = :id AND fence = :fence AND lease_owner <> '' AND finished_at IS NULL
 """
 RELEASE = """
     UPDATE runs SET lease_owner = '', lease_until = 0, due_at = CASE WHEN due_at < lease_until THEN due_at ELSE :due_at END
@@ -47,7 +52,8 @@ ABANDON = "UPDATE runs SET lease_owner = '', lease_until = 0, due_at = :at WHERE
 NEXT_DUE = "SELECT min(due_at) AS due_at FROM runs WHERE due_at IS NOT NULL AND lease_owner = ''"
 MOVE = """
     UPDATE runs SET state = :state, reason = :reason, rung = :rung, goes = :goes, target = :target,
-                    deadline = :deadline, finished_at = :finished_at, due_at = CASE WHEN :finished_at IS NULL THEN due_at END
+                    deadline = :deadline, finished_at = :finished_at,
+                    due_at = CASE WHEN CAST(:finished_at AS bigint) IS NULL THEN due_at END
      WHERE id = :id AND fence = :fence
 """
 FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
@@ -100,8 +106,9 @@ class SqlRuns:
         rows = self._db.all(LEASE, owner=owner, at=micros(at), until=micros(until), limit=limit)
         return [self._run_of(row) for row in rows]
 
-    def renew(self, owner: str, until: datetime) -> None:
-        self._db.run(RENEW, owner=owner, until=micros(until))
+    def renew(self, runs: Sequence[Run], until: datetime) -> Sequence[Run]:
+        left = [run for run in runs if not self._db.run(RENEW, id=run.id, fence=run.fence, until=micros(until))]
+        return [run for run in left if self._db.one(FENCE, id=run.id, fence=run.fence) is None]
 
     def release(self, run: Run, due_at: datetime) -> None:
         self._db.run(RELEASE, id=run.id, fence=run.fence, due_at=micros(due_at))

@@ -19,13 +19,9 @@ from remediator.core.snapshot import Policy
 from remediator.ports import Clock, Ledger, StoreUnavailable
 from remediator.storage.database import SqliteDatabase
 from remediator.storage.ledger import SqlLedger
+from remediator.storage.waiting import BACKLOG_BYTES_MAX, Body, Waiting, Work, settle
 
 T = TypeVar("T")
-Waiting = asyncio.Future[Any]
-Work = Callable[[Ledger], Any]
-
-BACKLOG_BYTES_MAX = 256 * 1024 * 1024
-"""Bodies that wait for a commit. Beyond it the webhook answers 503 and Alertmanager tries again."""
 
 
 class StoreInUse(Exception):
@@ -45,6 +41,8 @@ def connect(path: Path) -> sqlite3.Connection:
 class SqliteStore:
     """Implements `ports.Store`. Holds an exclusive lock on `<path>.lock` for as long as it is open."""
 
+    is_shared = False
+
     def __init__(self, path: Path, policy: Callable[[], Policy], confirm_after: timedelta, clock: Clock) -> None:
         self._path = path
         self._clock = clock
@@ -56,7 +54,7 @@ class SqliteStore:
         self._ledger: SqlLedger | None = None
         self._guard = Lock()
         """Over what the loop hands to the thread: the next four."""
-        self._bodies: list[tuple[bytes, datetime, Waiting]] = []
+        self._bodies: list[Body] = []
         self._works: list[tuple[Work, Waiting]] = []
         self._backlog_bytes = 0
         self._committing = False
@@ -102,9 +100,9 @@ class SqliteStore:
             put_error, outcomes = self._commit(bodies, works)
             settled = [(done, put_error) for *_, done in bodies]
             settled += [(done, outcome) for (_, done), outcome in zip(works, outcomes, strict=True)]
-            loop.call_soon_threadsafe(_settle, settled)
+            loop.call_soon_threadsafe(settle, settled)
 
-    def _take(self) -> tuple[list[tuple[bytes, datetime, Waiting]], list[tuple[Work, Waiting]]] | None:
+    def _take(self) -> tuple[list[Body], list[tuple[Work, Waiting]]] | None:
         """Everything that waits."""
         with self._guard:
             bodies, self._bodies = self._bodies, []
@@ -113,9 +111,7 @@ class SqliteStore:
             self._committing = bool(bodies or works)
         return (bodies, works) if bodies or works else None
 
-    def _commit(
-        self, bodies: list[tuple[bytes, datetime, Waiting]], works: list[tuple[Work, Waiting]]
-    ) -> tuple[Any, list[Any]]:
+    def _commit(self, bodies: list[Body], works: list[tuple[Work, Waiting]]) -> tuple[Any, list[Any]]:
         """One transaction for everything; if any of it fails, each by itself, so that one cannot spoil another's."""
         messages = [(body, at) for body, at, _ in bodies]
         try:
@@ -191,13 +187,3 @@ def _lock(path: Path) -> int:
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
-
-
-def _settle(settled: list[tuple[Waiting, Any]]) -> None:
-    for done, outcome in settled:
-        if done.cancelled():
-            continue
-        if isinstance(outcome, Exception):
-            done.set_exception(outcome)
-        else:
-            done.set_result(outcome)

@@ -5,11 +5,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from remediator.clock import SystemClock
+import pytest
+
+from remediator.clock import SystemClock, elapsed
 from remediator.core.playbook import Mode
 from remediator.core.snapshot import Policy
 from remediator.ports import Store
+from remediator.storage.address import PostgresAddress
 from remediator.storage.migrate import upgrade
+from remediator.storage.postgres import PostgresStore
 from remediator.storage.sqlite import SqliteStore
 
 CONFIRM_AFTER = timedelta(seconds=10)
@@ -30,4 +34,26 @@ async def sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
-STORES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"sqlite": sqlite}
+@asynccontextmanager
+async def postgres(address: PostgresAddress) -> AsyncIterator[PostgresStore]:
+    """One replica's store. The database has its schema already."""
+    store = PostgresStore(address, policy, CONFIRM_AFTER, elapsed)
+    store.ask_the_time()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def fresh_postgres(request: pytest.FixtureRequest) -> AsyncIterator[PostgresStore]:
+    databases = request.getfixturevalue("postgres_databases")
+    with databases.database() as address:
+        async with postgres(address) as store:
+            yield store
+
+
+STORES: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Store]]] = {
+    "sqlite": lambda request, directory: sqlite(directory),
+    "postgres": lambda request, directory: fresh_postgres(request),
+}

@@ -27,7 +27,7 @@ API_ALERT = {"service": "shop-api"}
 
 @pytest.fixture(params=STORES)
 async def store(request, tmp_path) -> AsyncIterator[Store]:
-    async with STORES[request.param](tmp_path) as store:
+    async with STORES[request.param](request, tmp_path) as store:
         yield store
 
 
@@ -231,19 +231,31 @@ class TestLeases:
 
         await store.run(work)
 
-    async def test_a_heartbeat_keeps_all_leases_of_a_worker(self, store):
+    async def test_a_heartbeat_keeps_a_lease(self, store):
         def work(ledger: Ledger) -> None:
-            leased(ledger)
-            ledger.runs.renew("me", NOW + 10 * MINUTE)
+            assert ledger.runs.renew([leased(ledger)], NOW + 10 * MINUTE) == []
             assert ledger.runs.lease("they", NOW + 9 * MINUTE, NOW + 20 * MINUTE, 10) == []
 
         await store.run(work)
 
-    async def test_a_heartbeat_keeps_nobody_else_s(self, store):
+    async def test_a_heartbeat_keeps_no_other_lease_and_tells_which_were_lost(self, store):
         def work(ledger: Ledger) -> None:
-            leased(ledger)
-            ledger.runs.renew("they", NOW + 10 * MINUTE)
-            assert len(ledger.runs.lease("they", NOW + MINUTE, NOW + 20 * MINUTE, 10)) == 1
+            kept, lost = leased(ledger, "r1", instance="1"), leased(ledger, "r2", instance="2")
+            ledger.runs.renew([kept], NOW + 10 * MINUTE)
+            (taken,) = ledger.runs.lease("they", NOW + MINUTE, NOW + 20 * MINUTE, 10)
+            assert taken.id == lost.id
+            assert ledger.runs.renew([kept, lost], NOW + 30 * MINUTE) == [lost]
+            assert ledger.runs.lease("they", NOW + 20 * MINUTE, NOW + 40 * MINUTE, 10)[0].id == "r2"
+
+        await store.run(work)
+
+    async def test_a_run_that_was_given_back_or_has_ended_is_neither_kept_nor_lost(self, store):
+        def work(ledger: Ledger) -> None:
+            over = ended(ledger, called(ledger, "r2", instance="2"))
+            given_back = leased(ledger, "r1", instance="1")
+            ledger.runs.release(given_back, NOW)
+            assert ledger.runs.renew([given_back, over], NOW + 10 * MINUTE) == []
+            assert [run.id for run in ledger.runs.lease("they", NOW, NOW + MINUTE, 10)] == ["r1"]
 
         await store.run(work)
 
@@ -262,7 +274,7 @@ class TestLeases:
             run = ledger.runs.move(leased(ledger), RunEvent.WAIT, NOW, reason=Reason.SETTLING)
             ledger.episodes.hear(alert("resolved", NOW, NOW + MINUTE), NOW + timedelta(seconds=1))
             if heartbeat:
-                ledger.runs.renew("me", NOW + 2 * MINUTE)
+                ledger.runs.renew([run], NOW + 2 * MINUTE)
             ledger.runs.release(run, NOW + 30 * MINUTE)
             assert [run.id for run in ledger.runs.lease("me", NOW + timedelta(seconds=1), NOW + MINUTE, 10)] == ["r1"]
 

@@ -1,0 +1,16 @@
+"""What several directories of tests share."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.postgres_databases import PostgresServer
+from tests.servers import postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[PostgresServer]:
+    """One server for the whole session, started when the first test asks for a database."""
+    with postgres_server(max_connections=200) as url, closing(PostgresServer(url)) as server:
+        yield server
