@@ -1,7 +1,5 @@
 """Several replicas on one PostgreSQL, in one process: what one begins the others neither repeat nor leave lying."""
 
-from datetime import timedelta
-
 import pytest
 
 from tests.builders import webhook_message
@@ -17,7 +15,7 @@ def store(postgres_databases):
 async def test_an_alert_is_repaired(tmp_path, store):
     async with harness(tmp_path, store=store) as h:
         assert await h.post(webhook_message()) == 200
-        (run,) = await h.until("succeeded")
+        (_run,) = await h.until("succeeded")
         assert h.platform.performed == ["restart"]
 
 
@@ -27,6 +25,6 @@ async def test_what_both_of_a_pair_report_to_different_replicas_is_done_once(tmp
         (tmp_path / name).mkdir()
     async with harness(tmp_path / "a", platform, store=store) as a, harness(tmp_path / "b", platform, store=store) as b:
         assert [await each.post(webhook_message()) for each in (a, b)] == [200, 200]
-        (run,) = await a.until("succeeded")
+        (_run,) = await a.until("succeeded")
         assert await b.runs() == await a.runs()
         assert platform.performed == ["restart"]
