@@ -118,7 +118,7 @@ class Settings(_Section):
     webhook_basic_file: Path | None = None
     """One line, `user:password`."""
     operators_file: Path | None = None
-    """A line `name:token` for each person who may pause, resume and read runs over the API."""
+    """A line `name:token` for each person who may command and read runs over the API. Only they may approve."""
     alertmanager_url: HttpUrl = ""
     prometheus_url: HttpUrl = ""
     grafana_url: HttpUrl = ""

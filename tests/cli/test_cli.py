@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import jsonschema
@@ -15,8 +17,9 @@ import yaml
 
 from remediator.cli.main import parser
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
-from tests.fakes import harness
+from tests.fakes import FakePlatform, Harness, harness
 
+ANN = {"REMEDIATOR_OPERATOR_TOKEN": "s3cret"}
 COMMANDS = ["serve", "check", "explain", "runs", "pause", "resume", "approve", "reject", "breaker", "schema", "migrate", "demo"]
 
 
@@ -236,6 +239,68 @@ class TestRemote:
             refused = await self.ask(h, "runs", "list")
             assert (refused.returncode, "REMEDIATOR_OPERATORS_FILE" in refused.stderr) == (1, True)
             assert (await self.ask(h, "runs", "list", REMEDIATOR_OPERATOR_TOKEN="s3cret")).returncode == 0
+
+    async def test_a_question_is_shown_and_exactly_its_plan_is_approved(self, tmp_path):
+        async with self.staffed(tmp_path) as h:
+            await h.post(webhook_message())
+            (run,) = await h.until("asked")
+            listed = await self.ask(h, "runs", "list", "--state", "asked", **ANN)
+            assert run["id"] in listed.stdout
+            ran = await self.ask(h, "approve", run["id"], "--by", "ann", "--why", "go ahead", **ANN)
+            assert (ran.returncode, ran.stderr) == (0, "")
+            (given,) = [row for row in await h.timeline(run["id"]) if row["kind"] == "approval"]
+            assert f"asks      plan {given['data']['plan']}, until" in ran.stdout
+            assert "would do  docker restart -t 1 shop-api-1" in ran.stdout
+            assert "approved by ann: go ahead, to be used once, until" in ran.stdout
+            await h.until("succeeded")
+
+    async def test_a_rejection_says_who_and_why(self, tmp_path):
+        async with self.staffed(tmp_path) as h:
+            await h.post(webhook_message())
+            (run,) = await h.until("asked")
+            ran = await self.ask(h, "reject", run["id"], "--why", "not now", **ANN)
+            assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "rejected by ann: not now")
+            await h.until("refused")
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"), [(["--by", "bob"], "in another's name"), (["--plan", "0123"], "asks about plan")]
+    )
+    async def test_1_for_another_s_name_or_another_plan(self, tmp_path, arguments, said):
+        async with self.staffed(tmp_path) as h:
+            await h.post(webhook_message())
+            (run,) = await h.until("asked")
+            ran = await self.ask(h, "approve", run["id"], "--why", "x", *arguments, **ANN)
+            assert (ran.returncode, said in ran.stderr) == (1, True)
+            assert (await h.runs())[0]["state"] == "asked"
+
+    async def test_1_for_a_run_that_asks_nothing(self, tmp_path):
+        async with harness(tmp_path) as h:
+            await h.post(webhook_message())
+            (run,) = await h.until("succeeded")
+            ran = await self.ask(h, "approve", run["id"], "--why", "x")
+            assert (ran.returncode, "asks nothing now: it is succeeded (verified)" in ran.stderr) == (1, True)
+
+    async def test_breakers_are_listed_and_reset(self, tmp_path):
+        quick = PLAYBOOK.replace("give_up: 30m", "give_up: 30m, breaker: {failures: 1}")
+        async with harness(tmp_path, FakePlatform(cures=frozenset()), [quick]) as h:
+            await h.post(webhook_message())
+            await h.until("escalated")
+            target = "docker:container/shop-api-1"
+            listed = await self.ask(h, "breaker", "list")
+            assert (listed.returncode, target in listed.stdout, "open" in listed.stdout) == (0, True, True)
+            ran = await self.ask(h, "breaker", "reset", "--target", target, "--by", "ann", "--why", "disk replaced")
+            assert (ran.returncode, ran.stdout) == (0, f"the breaker of target {target} was reset by ann: disk replaced\n")
+            again = await self.ask(h, "breaker", "reset", "--target", target, "--by", "ann", "--why", "disk replaced")
+            assert (again.returncode, "nothing to reset" in again.stderr) == (1, True)
+
+    @asynccontextmanager
+    async def staffed(self, directory: Path) -> AsyncIterator[Harness]:
+        """A remediator that asks ann before it restarts anything."""
+        (directory / "operators").write_text("ann:s3cret\n")
+        asks = PLAYBOOK.replace("1s}", "1s}\n    approval: required")
+        async with harness(directory, playbooks=[asks], operators_file=directory / "operators") as h:
+            h.session.headers["Authorization"] = "Bearer s3cret"
+            yield h
 
     async def test_1_for_a_run_that_is_not_there(self, tmp_path):
         async with harness(tmp_path) as h:

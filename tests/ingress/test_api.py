@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from remediator.core.snapshot import Paused
+from remediator.ingress.auth import BadSecretFile, read_operators
 from remediator.ingress.openapi import OPENAPI
 from tests.builders import PLAYBOOK, webhook_message
 from tests.fakes import Harness, harness
@@ -44,6 +45,13 @@ class TestWhoMay:
         async with harness(tmp_path, operators_file=operators) as h:
             status, _ = await ask(h, "GET", "/api/v1/runs", headers={"Authorization": f"Bearer {token}"})
             assert status == 200
+
+    @pytest.mark.parametrize("second", ["ann:another", "bob:token-of-ann"])
+    def test_a_name_is_one_person_s_and_so_is_a_token(self, tmp_path, second):
+        path = tmp_path / "operators"
+        path.write_text(f"ann:token-of-ann\n{second}\n")
+        with pytest.raises(BadSecretFile, match=r"operators:2: each name and each token is one person's only"):
+            read_operators(path)
 
     @pytest.mark.parametrize("path", FOR_ALL)
     async def test_health_and_metrics_are_for_everybody(self, tmp_path, operators, path):
@@ -123,6 +131,49 @@ class TestSwitch:
             status, _ = await ask(h, "POST", "/api/v1/pause", data=body.encode(errors="surrogatepass"), headers=headers)
             assert status == 400
             assert await h.app.store.run(lambda ledger: ledger.claims.paused()) is None
+
+
+class TestAnswers:
+    """Who may answer, and what an answer must say. What it does: tests/run/test_approvals.py."""
+
+    @pytest.mark.parametrize("verb", ["approve", "reject"])
+    async def test_a_caller_on_the_same_host_is_no_named_person(self, tmp_path, verb):
+        async with harness(tmp_path) as h:
+            status, said = await ask(h, "POST", f"/api/v1/runs/x/{verb}", json={"plan": "p", "why": "x", "by": "ann"})
+            assert (status, "REMEDIATOR_OPERATORS_FILE" in said) == (403, True)
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            ({}, 400), ({"plan": "p"}, 400), ({"why": "x"}, 400), ({"plan": "p", "why": " "}, 400),
+            ({"plan": 7, "why": "x"}, 400), ({"plan": "p", "why": "x" * 2000}, 400), ({"plan": "p", "why": "\x00"}, 400), ({"plan": "p", "why": "\ud800"}, 400),
+            ({"plan": "p", "why": "x", "by": "bob"}, 403), ({"plan": "p", "why": "x", "by": 7}, 403),
+            ({"plan": "p", "why": "x", "by": "ann"}, 404), ({"plan": "p", "why": "x"}, 404),
+        ],
+    )  # fmt: skip
+    async def test_it_names_a_plan_says_why_and_speaks_for_nobody_else(self, tmp_path, operators, body, status):
+        async with harness(tmp_path, operators_file=operators) as h:
+            assert (await ask(h, "POST", "/api/v1/runs/nothing/approve", json=body, headers=ANN))[0] == status
+
+    async def test_409_and_what_it_does_instead_for_a_run_that_asks_nothing(self, tmp_path, operators):
+        async with harness(tmp_path, operators_file=operators) as h:
+            h.session.headers.update(ANN)
+            await h.post(webhook_message())
+            (run,) = await h.until("succeeded")
+            status, said = await ask(h, "POST", f"/api/v1/runs/{run['id']}/approve", json={"plan": "p", "why": "x"})
+            assert (status, json.loads(said)["asked"]) == (409, None)
+            assert "it is succeeded (verified)" in said
+
+    async def test_409_and_what_is_asked_for_another_plan(self, tmp_path, operators):
+        asks = PLAYBOOK.replace("1s}", "1s}\n    approval: required")
+        async with harness(tmp_path, playbooks=[asks], operators_file=operators) as h:
+            h.session.headers.update(ANN)
+            await h.post(webhook_message())
+            (run,) = await h.until("asked")
+            status, said = await ask(h, "POST", f"/api/v1/runs/{run['id']}/approve", json={"plan": "p", "why": "x"})
+            shown = json.loads((await ask(h, "GET", f"/api/v1/runs/{run['id']}"))[1])["run"]["asked"]
+            assert (status, json.loads(said)["asked"]) == (409, shown)
+            assert shown["command"] == "docker restart -t 1 shop-api-1"
 
 
 class TestRuns:
