@@ -146,7 +146,8 @@ class TestAnswers:
         ("body", "status"),
         [
             ({}, 400), ({"plan": "p"}, 400), ({"why": "x"}, 400), ({"plan": "p", "why": " "}, 400),
-            ({"plan": 7, "why": "x"}, 400), ({"plan": "p", "why": "x" * 2000}, 400), ({"plan": "p", "why": "\x00"}, 400), ({"plan": "p", "why": "\ud800"}, 400),
+            ({"plan": 7, "why": "x"}, 400), ({"plan": "p", "why": "x" * 2000}, 400),
+            ({"plan": "p", "why": "\x00"}, 400), ({"plan": "p", "why": "\ud800"}, 400),
             ({"plan": "p", "why": "x", "by": "bob"}, 403), ({"plan": "p", "why": "x", "by": 7}, 403),
             ({"plan": "p", "why": "x", "by": "ann"}, 404), ({"plan": "p", "why": "x"}, 404),
         ],

@@ -1,8 +1,10 @@
 """What every store promises about questions to people, breakers, storms and heartbeats; it means the same on each of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -24,7 +26,7 @@ ROW = LedgerRow(NOW, LedgerKind.DECISION, data={"decision": "ask", "reason": "ap
 
 @pytest.fixture(params=STORES)
 async def store(request, tmp_path) -> AsyncIterator[Store]:
-    async with STORES[request.param](tmp_path) as store:
+    async with STORES[request.param](request, tmp_path) as store:
         yield store
 
 
@@ -174,7 +176,7 @@ class TestTheLastLookAtAnApproval:
     async def test_it_must_be_alive(self, store, given, at, reason):
         def work(ledger: Ledger) -> None:
             run = asking(ledger)
-            ledger.runs.renew("me", NOW + HALF_AN_HOUR)
+            ledger.runs.renew([run], NOW + HALF_AN_HOUR)
             if given is not None:
                 ledger.approvals.answer(run, given, NOW)
             assert gone(ledger, run, at)[1] is reason
@@ -231,6 +233,14 @@ class TestAskingAndTaking:
             assert ledger.approvals.given("r1", 0).by == "ann"
 
         await store.run(work)
+
+    async def test_of_answers_that_come_at_once_one_is_taken(self, store):
+        asked = (await store.run(self.ask)).asked
+        given = [Answer("r1", asked.plan, number % 2 == 0, f"operator {number}", "a test") for number in range(8)]
+        taken = await asyncio.gather(*(store.run(partial(take, answer=each, policy=self.POLICY)) for each in given))
+        assert sorted(isinstance(each, Objection) for each in taken) == [False] + [True] * 7
+        timeline = await store.run(lambda ledger: ledger.runs.timeline("r1"))
+        assert sum(row.kind is LedgerKind.APPROVAL for row in timeline) == 1
 
     async def test_an_answer_to_another_plan_is_told_what_is_asked_now(self, store):
         def work(ledger: Ledger) -> None:
