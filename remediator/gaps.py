@@ -34,12 +34,13 @@ class Unworkable:
 
 
 def unconfigured(settings: Settings) -> list[Unconfigured]:
-    """The neighbours that nobody has configured."""
+    """The neighbours and people that nobody has configured."""
     neighbours = {
         "alertmanager_url": "resolves are heard of only through the webhook",
         "prometheus_url": "PromQL checks stay unknown, and what needs them stays unverified",
         "grafana_url": "no annotations",
         "escalation_url": "escalations go to the log and the metrics only",
+        "operators_file": "nobody can approve anything, and only callers on this host may command",
     }
     return [
         Unconfigured(f"REMEDIATOR_{name.upper()}", consequence)

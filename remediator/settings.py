@@ -16,6 +16,8 @@ from remediator.durations import Duration, Rate
 from remediator.yaml_lines import FileProblem, Lines, Problem, instead, load_yaml, problems_of, read_text
 
 PREFIX = "REMEDIATOR_"
+NO_SETTINGS = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}OPERATOR_TOKEN"})
+"""Where the file of settings is, and what an operator's command line says who they are by."""
 FILE_ONLY = frozenset({"services", "commands", "storm"})
 """Too structured for an environment variable."""
 _NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
@@ -201,7 +203,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
 
 def _setting(key: str) -> str:
     """The name of the setting that an environment variable gives, or empty if it gives none."""
-    ours = key.startswith(PREFIX) and key != f"{PREFIX}CONFIG" and not _NOT_OURS.fullmatch(key)
+    ours = key.startswith(PREFIX) and key not in NO_SETTINGS and not _NOT_OURS.fullmatch(key)
     return key.removeprefix(PREFIX).lower() if ours else ""
 
 

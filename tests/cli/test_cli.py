@@ -105,6 +105,9 @@ class TestCheck:
         assert ran.returncode == 1
         assert re.search(r"api-down\.yaml:9: .*did you mean 'restart'", ran.stdout)
 
+    def test_an_operator_s_token_in_the_environment_is_no_bad_setting(self, shop):
+        assert remediator("check", cwd=shop, REMEDIATOR_OPERATOR_TOKEN="s3cret").returncode == 0
+
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
@@ -211,6 +214,15 @@ class TestRemote:
     async def ask(self, h, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(remediator, *arguments, "--url", h.url, cwd=Path.cwd(), **environment)
 
+    @asynccontextmanager
+    async def staffed(self, directory: Path) -> AsyncIterator[Harness]:
+        """A remediator that asks ann before it restarts anything."""
+        (directory / "operators").write_text("ann:s3cret\n")
+        asks = PLAYBOOK.replace("1s}", "1s}\n    approval: required")
+        async with harness(directory, playbooks=[asks], operators_file=directory / "operators") as h:
+            h.session.headers["Authorization"] = "Bearer s3cret"
+            yield h
+
     async def test_runs_are_listed_and_one_is_shown_as_a_timeline(self, tmp_path):
         async with harness(tmp_path) as h:
             await h.post(webhook_message())
@@ -292,15 +304,6 @@ class TestRemote:
             assert (ran.returncode, ran.stdout) == (0, f"the breaker of target {target} was reset by ann: disk replaced\n")
             again = await self.ask(h, "breaker", "reset", "--target", target, "--by", "ann", "--why", "disk replaced")
             assert (again.returncode, "nothing to reset" in again.stderr) == (1, True)
-
-    @asynccontextmanager
-    async def staffed(self, directory: Path) -> AsyncIterator[Harness]:
-        """A remediator that asks ann before it restarts anything."""
-        (directory / "operators").write_text("ann:s3cret\n")
-        asks = PLAYBOOK.replace("1s}", "1s}\n    approval: required")
-        async with harness(directory, playbooks=[asks], operators_file=directory / "operators") as h:
-            h.session.headers["Authorization"] = "Bearer s3cret"
-            yield h
 
     async def test_1_for_a_run_that_is_not_there(self, tmp_path):
         async with harness(tmp_path) as h:

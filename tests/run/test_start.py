@@ -18,4 +18,6 @@ async def test_a_playbook_that_needs_nothing_is_not_named(tmp_path):
 async def test_every_neighbour_that_is_not_configured_is_named_with_what_is_off(tmp_path):
     async with harness(tmp_path, alertmanager_url="http://alertmanager:9093") as h:
         named = [facts["setting"] for name, facts in h.log.events if name == "not_configured"]
-        assert named == ["REMEDIATOR_PROMETHEUS_URL", "REMEDIATOR_GRAFANA_URL", "REMEDIATOR_ESCALATION_URL"]
+        assert named == [
+            "REMEDIATOR_PROMETHEUS_URL", "REMEDIATOR_GRAFANA_URL", "REMEDIATOR_ESCALATION_URL", "REMEDIATOR_OPERATORS_FILE",
+        ]  # fmt: skip
