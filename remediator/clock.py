@@ -5,6 +5,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 
+Random = random.Random
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no i, l, o, u, so that an id survives being read out on the telephone."""
 
@@ -31,3 +32,8 @@ def jitter(low: float, high: float) -> float:
 def elapsed() -> float:
     """Seconds since some moment: never set, never back, and going on while the host or this process sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def seeded(seed: int) -> Random:
+    """Randomness that is the same every time: for what must be repeatable."""
+    return Random(seed)

@@ -10,6 +10,7 @@ import pytest
 from remediator.clock import SystemClock, elapsed
 from remediator.core.playbook import Mode
 from remediator.core.snapshot import Policy
+from remediator.lab.inline_store import InlineStore, open_memory
 from remediator.ports import Store
 from remediator.storage.address import PostgresAddress
 from remediator.storage.migrate import upgrade
@@ -53,7 +54,17 @@ async def fresh_postgres(request: pytest.FixtureRequest) -> AsyncIterator[Postgr
             yield store
 
 
+@asynccontextmanager
+async def inline() -> AsyncIterator[InlineStore]:
+    connection = open_memory()
+    try:
+        yield InlineStore(connection, policy, CONFIRM_AFTER, SystemClock())
+    finally:
+        connection.close()
+
+
 STORES: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Store]]] = {
     "sqlite": lambda request, directory: sqlite(directory),
+    "inline": lambda request, directory: inline(),
     "postgres": lambda request, directory: fresh_postgres(request),
 }
