@@ -1,6 +1,7 @@
 """A run's record: its playbook, its newest rows, its transitions, and what is told of them; one transaction for each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from remediator.announcements import messages, severity_of
@@ -39,15 +40,18 @@ class Record:
 
     async def move(self, run: Run, event: RunEvent, *rows: LedgerRow, reason: Reason = Reason.CLEAR) -> Run:
         """Take a transition, of which nobody is told. Raises Fenced or StoreUnavailable."""
-        now = self._clock.now()
-        return await self._store.run(lambda ledger: ledger.runs.move(run, event, now, *rows, reason=reason))
+
+        def work(ledger: Ledger) -> Run:
+            return ledger.runs.move(run, event, ledger.now, *_dated(rows, ledger.now), reason=reason)
+
+        return await self._store.run(work)
 
     async def end(self, run: Run, event: RunEvent, reason: Reason, playbook: Playbook | None, *rows: LedgerRow) -> Run:
         """The end of a run and what is told of it, in one transaction. Raises Fenced or StoreUnavailable."""
-        now = self._clock.now()
 
         def work(ledger: Ledger) -> tuple[Run, list[Message]]:
-            ended = ledger.runs.move(run, event, now, *rows, reason=reason)
+            now = ledger.now
+            ended = ledger.runs.move(run, event, now, *_dated(rows, now), reason=reason)
             ledger.runs.append(ended, LedgerRow(now, LedgerKind.END, data={"state": ended.state, "reason": reason}))
             return ended, self.post(ledger, ended, playbook, now)
 
@@ -71,6 +75,11 @@ class Record:
         """Once `posted` is durable: were people told?"""
         if any(message.channel is Channel.ESCALATION for message in posted):
             self._tell.raised(severity_of(run))
+
+
+def _dated(rows: Sequence[LedgerRow], at: datetime) -> list[LedgerRow]:
+    """As of the transaction: cooldowns and breakers count from when it was known, however long it waited to be written."""
+    return [replace(row, at=at) for row in rows]
 
 
 def decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:
