@@ -3,6 +3,7 @@
 What observation cannot find out goes to a person, once, and the run goes on holding its target until the alert ends.
 """
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ GOES_MAX = 3
 """Calls of one rung, each of which but the last was proven not to have happened."""
 OBSERVE_FOR = timedelta(seconds=5)
 """A step in doubt may still be under way: only after its own timeout and this is "it did not happen" believed."""
+DOUBTS_REMEMBERED = 1000
 LOOK_AGAIN = timedelta(seconds=2)
 TOLD_LOOK_AGAIN = timedelta(minutes=1)
 
@@ -35,6 +37,8 @@ class Doubt:
         self._world = world
         self._clock = clock
         self._tell = telemetry
+        self._since: dict[tuple[str, int], float] = {}
+        """When this process began to look, by run and number of the call; by a clock that nobody sets."""
 
     async def observe(self, run: Run) -> Next:
         """Find out whether a call without an outcome happened. What cannot be found out goes to a person, once."""
@@ -50,16 +54,24 @@ class Doubt:
         if observation is None and now < run.deadline:
             return run, now + LOOK_AGAIN
         observation = observation or Observation(Happened.UNKNOWN, "the platform cannot be asked")
-        patience_ends_at = gone.at + timeout_of(step) + OBSERVE_FOR
+        patience = self._patience(run, gone.at + timeout_of(step) + OBSERVE_FOR - now, timeout_of(step) + OBSERVE_FOR)
         if observation.happened is Happened.YES:
             if isinstance(step, Rollback):
                 await self._record.forget_release(run, gone.data["from"])
             return await self._record.move(run, RunEvent.HAPPENED, _observed(observation, now)), None
-        if now < patience_ends_at:
-            return run, min(now + LOOK_AGAIN, patience_ends_at)
+        if patience > timedelta():
+            return run, now + min(LOOK_AGAIN, patience)
         if observation.happened is Happened.NO and run.goes < GOES_MAX:
             return await self._record.move(run, RunEvent.DID_NOT_HAPPEN, _observed(observation, now)), None
         return await self.to_a_person(run, playbook, observation)
+
+    def _patience(self, run: Run, by_the_record: timedelta, in_all: timedelta) -> timedelta:
+        """How much longer it is looked for. The clock may have been set since the call: this process waits itself, too."""
+        now = asyncio.get_running_loop().time()
+        since = self._since.setdefault((run.id, run.goes), now)
+        if len(self._since) > DOUBTS_REMEMBERED:  # the oldest; were it not over, it would only be looked for once more
+            del self._since[next(iter(self._since))]
+        return max(by_the_record, in_all - timedelta(seconds=now - since))
 
     async def to_a_person(self, run: Run, playbook: Playbook | None, observation: Observation) -> Next:
         """Escalate once; hold the target until the alert ends, since nobody knows what is going on there."""
