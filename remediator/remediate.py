@@ -363,7 +363,9 @@ class Remediator:
         except (OutcomeUnknown, TimeoutError) as error:
             outcome, said = "in_doubt", str(error) or "no answer in time"
         # A cancelled task must not lose what it knows by now: the write goes on, and the cancellation after it.
-        return await asyncio.shield(self._put_on_record(gone, prospect, outcome, said, now))
+        recording = asyncio.create_task(self._put_on_record(gone, prospect, outcome, said, now))
+        recording.add_done_callback(_heard)
+        return await asyncio.shield(recording)
 
     async def _put_on_record(self, run: Run, prospect: Prospect, outcome: str, said: str, gone_at: datetime) -> Next:
         now = self._clock.now()
@@ -452,6 +454,12 @@ def _event_of_refusal(run: Run, reason: Reason) -> RunEvent:
     if reason in (Reason.BREAKER_OPEN, Reason.MASKING) or run.rung:
         return RunEvent.ESCALATE
     return RunEvent.REFUSE
+
+
+def _heard(task: asyncio.Task[Next]) -> None:
+    """Who waited for it may have been cancelled, and then asks for no error: a taken-over run has another record by now."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _call_seconds(prospect: Prospect) -> float:

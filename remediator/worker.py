@@ -38,6 +38,8 @@ class Pace:
     owner: str
     lease: timedelta
     runs_max: int
+    worked: Callable[[], float] = thread_time
+    """How many seconds the loop's thread has been at work."""
 
 
 class Worker:
@@ -103,11 +105,12 @@ class Worker:
         self._stopping = True
         self.wake()
         calling = [task for task, run in self._advancing.items() if run.id in self._remediator.calls]
-        for task in self._advancing.keys() - calling:
-            task.cancel()
+        for task in list(self._advancing):
+            if task not in calling:
+                task.cancel()
         if calling:
-            _, pending = await asyncio.wait(calling, timeout=grace.total_seconds())
-            for task in pending:
+            await asyncio.wait(calling, timeout=grace.total_seconds())
+            for task in calling:
                 task.cancel()
         left = list(self._advancing.values())
         await asyncio.gather(*self._advancing, return_exceptions=True)
@@ -175,7 +178,7 @@ class Worker:
 
     def _measure_loop(self) -> float:
         """The share of the time since the last call that the loop was at work; 0.7 at most: no storm stops expanding."""
-        (wall, used), self._measured = self._measured, (asyncio.get_running_loop().time(), thread_time())
+        (wall, used), self._measured = self._measured, (asyncio.get_running_loop().time(), self._pace.worked())
         return min((self._measured[1] - used) / max(self._measured[0] - wall, 1e-6), 0.7)
 
     async def _advance(self, run: Run) -> None:
