@@ -16,7 +16,7 @@ LOCK    := --quiet --universal --python-version 3.11 --generate-hashes --no-emit
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench lock image clean
+.PHONY: help demo test check lint simulate bench lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,13 +28,16 @@ test: $(DEV) lint ## everything; what is skipped says why
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV) lint ## fast: format, lint, layers, types and the tests that need nothing but Python
-	$(BIN)/python -m pytest -m "not docker and not e2e and not crash" $(ARGS)
+	$(BIN)/python -m pytest -m "not docker and not e2e and not crash and not simulation" $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+simulate: $(RUN) ## random crashes and neighbours on a virtual clock (SEEDS=1000, FIRST=1)
+	$(BIN)/python -m remediator.lab.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1)
 
 bench: $(DEV) ## throughput, latency, memory, start-up
 	$(BIN)/python -m bench $(ARGS)
