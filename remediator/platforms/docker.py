@@ -8,6 +8,7 @@ import asyncio
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import assert_never
@@ -204,8 +205,9 @@ class DockerPlatform:
     async def _by_name(self, one: Container) -> Workload:
         """The only container of a service is that service: under two ids it could be acted on twice at once."""
         kind, name = belongs_to(one)
-        if kind == "service" and len(await self._members(kind, name)) > 1:
-            return await self._workload("container", one.name, [one])
+        members = await self._members(kind, name) if kind == "service" else []
+        if peers := [instance(other) for other in members if other.id != one.id]:
+            return replace(await self._workload("container", one.name, [one]), peers=tuple(peers))
         return await self._workload(kind, name, [one])
 
     async def _by_service(self, containers: Sequence[Container]) -> list[Workload]:

@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 
+from remediator.core.guards.blast_radius import blast_radius
+from remediator.core.snapshot import Found
 from remediator.core.step import Events, Exec, Healthy, Inspect, Logs, Prune, Restart, Rollback, RolloutAge, Start, Stats, Stop
 from remediator.core.target import Health, Selection, Workload
+from remediator.core.verdict import Pass, Verdict, Wait
 from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.docker_actions import DockerActuator
 from remediator.platforms.docker_container import parked_name
 from remediator.platforms.docker_engine import DockerEngine, own_container_id
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
+from tests.builders import NOW, candidate, snapshot
 from tests.docker_bench import ALLOW_ALL, Bench, Between, bench_on, standing_between
 from tests.images import Containers, engine_url, eventually, image_id, own_containers
 
@@ -61,6 +65,27 @@ async def test_a_name_selects_one_container_of_a_service_that_has_several_and_sh
     workload, service = await bench.one(name=bench.containers.name("api-1")), await bench.one(project=bench.containers.unique)
     assert (workload.kind, [one.name for one in workload.instances]) == ("container", [bench.containers.name("api-1")])
     assert set(workload.locks) & set(service.locks) == {f"docker:instance/{bench.containers.name('api-1')}"}
+
+
+async def test_one_container_of_a_service_is_taken_down_only_while_enough_of_its_peers_are_healthy(bench: Bench) -> None:
+    ids = [bench.containers.run(f"api-{number}", Labels=bench.compose("api", number)) for number in (1, 2, 3)]
+
+    async def verdict(*in_flight: str) -> Verdict:
+        found = await bench.one(name=bench.containers.name("api-1"))
+        assert [one.name for one in found.peers] == [bench.containers.name(f"api-{number}") for number in (2, 3)]
+        return blast_radius(candidate(lookup=Found((found,))), snapshot(in_flight=frozenset(in_flight)), NOW)
+
+    assert isinstance(await verdict(), Pass)
+    assert isinstance(await verdict(bench.containers.name("api-2")), Wait)
+    bench.containers.client.pause(ids[1])  # which answers nobody: unhealthy
+    waits = await verdict()
+    assert (type(waits), waits.seen) == (Wait, "only 1 of 3 instances would stay healthy; 2 must")
+    bench.containers.client.unpause(ids[1])
+    bench.containers.client.stop(ids[2], timeout=0)
+    assert isinstance(await verdict(), Wait)
+    bench.containers.client.kill(ids[0])  # now it is the one that is down, and nobody loses anything
+    assert isinstance(await verdict(), Pass)
+    assert not (await bench.one(service="api", project=bench.containers.unique)).peers
 
 
 @pytest.mark.parametrize("start", [True, False])
