@@ -1,6 +1,7 @@
 """What is told of a run, as data for the outbox: one Grafana annotation a run, one message for each escalation."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from remediator.core.playbook import Playbook
@@ -87,6 +88,21 @@ def storm_notice(storm: Storm, waiting: int) -> Message:
         "runs_waiting": waiting,
     }
     key = f"storm:{_millis(storm.since.timestamp())}" + (":over" if over else "")
+    return Message(key, Channel.ESCALATION, payload)
+
+
+def watchdog_notice(silent: str, raised_at: datetime, heard_at: datetime | None) -> Message:
+    """One message when the Watchdog alert goes missing, and one when it is back (`silent` is empty)."""
+    payload = {
+        "severity": "critical",
+        "reason": str(Reason.WATCHDOG_MISSING if silent else Reason.RECOVERED),
+        "summary": f"nothing is done automatically: it is not certain that alerts arrive ({silent})"
+        if silent
+        else "the Watchdog alert arrives again",
+        "since": raised_at.isoformat(timespec="seconds"),
+        "last_heard_at": heard_at.isoformat(timespec="seconds") if heard_at else "",
+    }
+    key = f"watchdog:{_millis(raised_at.timestamp())}" + ("" if silent else ":back")
     return Message(key, Channel.ESCALATION, payload)
 
 

@@ -9,21 +9,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import ClientSession, ClientTimeout, web
 
 from remediator import __version__
 from remediator.clock import SystemClock, elapsed, jitter, new_id
-from remediator.core.playbook import Mode, Playbook, PlaybookIndex, lowest
+from remediator.core.playbook import Mode, Playbook, lowest
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable
 from remediator.housekeeping import Housekeeping, Inventory
 from remediator.ingress.answers import Answers
-from remediator.ingress.api import Api
+from remediator.ingress.api import Api, Readiness
 from remediator.ingress.auth import WebhookAuth, read_operators, read_secret
 from remediator.ingress.breakers import Breakers
+from remediator.ingress.expand import Admission
 from remediator.ingress.people import People
 from remediator.ingress.webhook import Webhook
 from remediator.leases import Leases
@@ -32,17 +32,19 @@ from remediator.outbound.delivery import Delivery
 from remediator.outbound.grafana import GrafanaAnnotations
 from remediator.outbound.notify import EscalationWebhook
 from remediator.outbound.prometheus import PrometheusClient
-from remediator.playbook_files import load_playbooks, parse_playbook
+from remediator.playbook_files import parse_playbook
 from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store, StoreUnavailable
+from remediator.reconcile import Reconciliation, Rhythm
 from remediator.remediate import Remediator
 from remediator.settings import Settings
+from remediator.shelf import Shelf
 from remediator.storage.address import Address, BadAddress, PostgresAddress, parse_address
 from remediator.storage.migrate import upgrade, upgrade_apart
 from remediator.storage.sqlite import SqliteStore
 from remediator.telemetry import Log, Metrics, Telemetry
+from remediator.watchdog import DeadMansSwitch
 from remediator.worker import Pace, Worker
 from remediator.world import World
-from remediator.yaml_lines import FileProblem
 
 Upgrade = Callable[[Address], str]
 ENGINE_TIMEOUT = timedelta(seconds=15)
@@ -60,31 +62,6 @@ BACKLOG = 1024
 
 class BadConfiguration(Exception):
     """Remediator cannot start with these settings; the text says what to write instead."""
-
-
-class Shelf:
-    """The playbooks in force. A reload takes the new ones whole, or keeps the old ones and says why."""
-
-    def __init__(self, directory: Path, clock: Clock, metrics: Metrics, log: Log) -> None:
-        self._directory = directory
-        self._clock = clock
-        self._metrics = metrics
-        self._log = log
-        self.index = PlaybookIndex(())
-
-    def load(self) -> Sequence[str]:
-        """Read the directory; the problems, a line each, if it was not taken."""
-        try:
-            self.index = PlaybookIndex(load_playbooks(self._directory))
-        except FileProblem as error:
-            problems = [str(problem) for problem in error.problems]
-            self._metrics.reload_ok.set(0)
-            self._log.error("playbooks.rejected", problems=problems)
-            return problems
-        self._metrics.reload_ok.set(1)
-        self._metrics.reload_at.set(self._clock.now().timestamp())
-        self._log.info("playbooks.loaded", count=len(self.index.playbooks), directory=str(self._directory))
-        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +91,8 @@ class App:
     worker: Worker
     store: OpenStore
     metrics: Metrics
-    policy: Policy
+    reconciliation: Reconciliation
+    watchdog: DeadMansSwitch
 
 
 def open_store(
@@ -214,7 +192,11 @@ async def surroundings(
         prometheus = PrometheusClient(session, settings.prometheus_url) if settings.prometheus_url else None
         if prometheus is not None:
             platforms["prometheus"] = prometheus
-        alerts = AlertmanagerClient(session, settings.alertmanager_url) if settings.alertmanager_url else None
+        alerts = (
+            AlertmanagerClient(session, settings.alertmanager_url, settings.alertmanager_receiver)
+            if settings.alertmanager_url
+            else None
+        )
         yield Surroundings(
             World(platforms, actuators, executors, alerts, prometheus), inventories, announcers(settings, session)
         )
@@ -247,51 +229,63 @@ async def running(
     clock = clock or SystemClock()
     metrics = Metrics()
     telemetry = Telemetry(metrics, log)
-    policy = effective_policy(settings)
+    configured = effective_policy(settings)
     auth = WebhookAuth(
         read_secret("REMEDIATOR_WEBHOOK_TOKEN_FILE", settings.webhook_token_file),
         read_secret("REMEDIATOR_WEBHOOK_BASIC_FILE", settings.webhook_basic_file),
     )
     people = People(read_operators(settings.operators_file))
-    shelf = Shelf(settings.playbooks, clock, metrics, log)
+    shelf = Shelf(settings.playbooks, settings.maintenance_file, configured, clock, metrics, log)
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
     async with AsyncExitStack() as stack:
-        store, clock = open_store(settings, lambda: policy, clock, upgrade)
+        store, clock = open_store(settings, lambda: shelf.policy, clock, upgrade)
         stack.push_async_callback(store.close)
         metrics.store_up.set_function(lambda: store.is_up)
         leases = Leases(clock, settings.lease)
-        may_act = policy.mode.rank >= Mode.APPROVE.rank
+        may_act = configured.mode.rank >= Mode.APPROVE.rank
         if around is None:
             around = await stack.enter_async_context(surroundings(settings, may_act=may_act, may_send=leases.hold))
-        remediator = Remediator(store, around.world, lambda: policy, parse_playbook, clock, telemetry)
+        remediator = Remediator(store, around.world, lambda: shelf.policy, parse_playbook, clock, telemetry)
         pace = Pace(new_id(clock.now()), settings.lease, settings.max_concurrent_runs)
         worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry, leases)
-        _say_what_is_off(settings, policy, auth, shelf.index.playbooks, log)
-        metrics.mode_is(policy.mode)
-        metrics.watchdog_seen_at.set(clock.now().timestamp())  # as if seen now: its absence counts from the start
+        _say_what_is_off(settings, configured, auth, shelf.index.playbooks, log)
+        metrics.mode_is(configured.mode)
+        watchdog = DeadMansSwitch(store, lambda: shelf.policy, telemetry)
+        reconciliation = Reconciliation(
+            store,
+            around.world.alerts,
+            lambda: Admission(shelf.index, lambda: new_id(clock.now())),
+            lambda: shelf.policy,
+            Rhythm(settings.reconcile_every, settings.alertmanager_warm_up),
+            worker.wake,
+            telemetry,
+        )
+        await watchdog.look()
         await worker.recover()
         for each in (
             worker,
             Delivery(store, around.announcers, jitter, clock, telemetry),
-            Housekeeping(store, around.inventories, lambda: shelf.index, lambda: policy, clock, telemetry),
+            Housekeeping(store, around.inventories, lambda: shelf.index, lambda: shelf.policy, clock, telemetry),
+            reconciliation,
+            watchdog,
         ):
             await stack.enter_async_context(_in_background(each.run()))
         stack.push_async_callback(worker.stop, settings.shutdown_grace)
         application = web.Application(client_max_size=settings.max_body_bytes)
         webhook = Webhook(store, auth, worker.wake, clock, metrics, log, settings.body_timeout)
-        answers = Answers(store, people, lambda: policy, worker.wake, telemetry)
+        answers = Answers(store, people, lambda: shelf.policy, worker.wake, telemetry)
         breakers = Breakers(store, people, lambda: shelf.index, worker.wake, clock, log)
-        api = Api(store, people, metrics.registry, shelf.load, lambda: _missing(store), worker.wake, clock, log)
+        api = Api(store, people, metrics.registry, shelf.load, lambda: _readiness(store, watchdog), worker.wake, clock, log)
         application.add_routes([web.post("/webhook", webhook.take), *api.routes(), *answers.routes(), *breakers.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))
-        log.info("remediator.ready", version=__version__, port=port, mode=policy.mode, store=str(store_address(settings)))
-        yield App(port, shelf, worker, store, metrics, policy)
+        log.info("remediator.ready", version=__version__, port=port, mode=configured.mode, store=str(store_address(settings)))
+        yield App(port, shelf, worker, store, metrics, reconciliation, watchdog)
         log.info("remediator.draining", grace_seconds=settings.shutdown_grace.total_seconds())
 
 
 async def serve(settings: Settings, log: Log, around: Surroundings | None = None) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP loads the playbooks anew. `around` as in `running`."""
+    """Run until SIGTERM or SIGINT; SIGHUP loads playbooks and planned maintenance anew. `around` as in `running`."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with running(settings, log, around=around, upgrade=upgrade_apart) as app:
@@ -309,9 +303,10 @@ def _tune_interpreter() -> None:
     gc.freeze()  # what was built for good: a full collection would go through all of it, and stop everything for 30 ms
 
 
-def _missing(store: OpenStore) -> str:
-    """What keeps remediator from being ready, or empty."""
-    return "" if store.is_up else "the store cannot be written\n"
+def _readiness(store: OpenStore, watchdog: DeadMansSwitch) -> Readiness:
+    return Readiness(
+        "" if store.is_up else "the store cannot be written", f"auto is off: {watchdog.silent}" if watchdog.silent else ""
+    )
 
 
 def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, playbooks: Sequence[Playbook], log: Log) -> None:

@@ -34,13 +34,14 @@ class Unworkable:
 
 
 def unconfigured(settings: Settings) -> list[Unconfigured]:
-    """The neighbours and people that nobody has configured."""
+    """The neighbours and people that nobody has configured, and the alert that nobody expects."""
     neighbours = {
-        "alertmanager_url": "resolves are heard of only through the webhook",
+        "alertmanager_url": "silences are not seen, and what the webhook misses is not noticed",
         "prometheus_url": "PromQL checks stay unknown, and what needs them stays unverified",
         "grafana_url": "no annotations",
         "escalation_url": "escalations go to the log and the metrics only",
         "operators_file": "nobody can approve anything, and only callers on this host may command",
+        "watchdog_within": "no Watchdog alert is expected, and nobody notices when alerts no longer arrive",
     }
     return [
         Unconfigured(f"REMEDIATOR_{name.upper()}", consequence)

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from remediator.core.alert import Alert, Episode, Heard
+from remediator.core.alert import Alert, Episode, Heard, Listed
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent
 from remediator.core.snapshot import Approval, Candidate, Corroboration, LedgerFacts, Listing, Paused, Storm
@@ -154,11 +154,35 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ListedAlert:
+    """An alert that fires, as Alertmanager lists it, and what it says of it."""
+
+    alert: Alert
+    listing: Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All alerts that fire and are routed to us, the muted ones too. `up_since` is when Alertmanager started, by its clock.
+
+    `unreadable` counts what could not be taken for an alert: of those nobody can say that they are over.
+    """
+
+    alerts: Sequence[ListedAlert]
+    up_since: datetime
+    unreadable: int = 0
+
+
 class AlertSource(Protocol):
     """Alertmanager's own view of what fires, and what people or other alerts have muted."""
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         """What it says now of the alert with exactly these labels. Raises TransientError or PermanentError."""
+        ...
+
+    async def everything(self) -> Everything:
+        """All that fires and is routed to us. Raises TransientError, or PermanentError, too, where no route leads to us."""
         ...
 
 
@@ -287,6 +311,31 @@ class Episodes(Protocol):
 
     def confirm(self, episode: int, *, firing: bool) -> None:
         """What Alertmanager itself says: an episode that it does not list as firing waits for another message."""
+        ...
+
+    def listed(self, alert: Alert, muted: str, at: datetime) -> tuple[Listed, Episode | None]:
+        """Alertmanager listed the alert as firing at `at`, and `muted` is empty or why it notifies nobody of it.
+
+        The episode after that, or None if there is none to open. A run whose episode is muted, or no longer, is woken.
+        """
+        ...
+
+    def unlisted(self, since: datetime, at: datetime) -> Sequence[Episode]:
+        """Close what Alertmanager had listed and has not since `since`, nor a message told of; as much of it as fits one
+        short transaction; none: all is.
+        """
+        ...
+
+    def unmute_all(self) -> int:
+        """Nobody is asked any more what is muted. Returns how many episodes were."""
+        ...
+
+    def page_of_open(self, after: Episode | None) -> Sequence[tuple[Episode, Reason]]:
+        """Some open episodes after this one, in order of when they were heard of; none: there are no more.
+
+        Each with the reason for which its newest run was cancelled, CLEAR if it was not. Nobody else opens or closes any
+        until this transaction ends.
+        """
         ...
 
     def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
@@ -480,6 +529,10 @@ class Storms(Protocol):
 
 
 class Heartbeats(Protocol):
+    def look_alone(self) -> None:
+        """Let nobody else look at these and act on what they see until this transaction ends."""
+        ...
+
     def beat(self, name: str, at: datetime) -> None:
         """Remember when something was last heard of; never an earlier time than is known."""
         ...

@@ -45,6 +45,12 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _at_least_a_second(value: timedelta) -> timedelta:
+    if value < timedelta(seconds=1):
+        raise ValueError("must be at least 1s")
+    return value
+
+
 def _engine_url(value: str) -> str:
     if value in ("", "off"):
         return ""
@@ -114,6 +120,8 @@ class Settings(_Section):
     mode: Mode = Mode.SUGGEST
     playbook_modes: Annotated[Mapping[str, Mode], BeforeValidator(_pairs)] = Field(default_factory=dict)
     playbooks: Path = Path("playbooks")
+    maintenance_file: Path | None = None
+    """Planned maintenance: windows in which alerts are left to people."""
     store: str = "sqlite:///data/remediator.db"
     listen: str = ":9595"
     webhook_token_file: Path | None = None
@@ -122,6 +130,12 @@ class Settings(_Section):
     operators_file: Path | None = None
     """A line `name:token` for each person who may command and read runs over the API. Only they may approve."""
     alertmanager_url: HttpUrl = ""
+    alertmanager_receiver: str = "remediator"
+    """What the receiver is called there that posts to the webhook: alerts that are not routed to it are not ours."""
+    alertmanager_warm_up: Duration = timedelta(minutes=5)
+    """How long after its start Alertmanager may not know everything that fires: it does not end any alert until then."""
+    reconcile_every: Annotated[Duration, AfterValidator(_at_least_a_second)] = timedelta(minutes=1)
+    """How often Alertmanager is asked for everything that fires."""
     prometheus_url: HttpUrl = ""
     grafana_url: HttpUrl = ""
     grafana_token_file: Path | None = None

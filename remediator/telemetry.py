@@ -1,6 +1,6 @@
 """The names of all metrics and log events, and the verbs that tell them. No label holds what an alert can invent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -66,7 +66,17 @@ class Metrics:
         self.escalations = counter("escalations_total", "Escalations to people.", "severity", "outcome")
         self.annotations = counter("annotations_total", "Deliveries to Grafana.", "outcome")
         self.notifications = counter("notifications_total", "Deliveries of messages to people.", "outcome")
-        self.watchdog_seen_at = gauge("watchdog_last_seen_timestamp_seconds", "When an alert called Watchdog was last heard.")
+        self.reconcile_drift = counter("reconcile_drift_total", "What only Alertmanager's list told, by kind.", "kind")
+        self.neighbour_up = gauge(
+            "neighbour_up", "1 if the neighbour answered when it was last asked for everything.", "neighbour"
+        )
+        self.maintenance_windows = gauge(
+            "maintenance_windows", "Maintenance windows, by whether it is their time now.", "state"
+        )
+        self.watchdog_missing = gauge("watchdog_missing", "1 while the expected Watchdog alert is not heard of: auto is off.")
+        self.watchdog_seen_at = gauge(
+            "watchdog_last_seen_timestamp_seconds", "When an alert called Watchdog was last heard, 0 if never."
+        )
         self.store_up = gauge("store_up", "1 while the store can be written.")
         self.paused = gauge("paused", "1 while remediator is paused.")
         self.build_info = gauge("build_info", "1, with the version.", "version")
@@ -147,6 +157,16 @@ class Telemetry:
         """A run reached its end."""
         tell: Callable[..., Any] = self.log.warning if run.state == "escalated" else self.log.info
         tell("run." + run.state, **about(run), reason=run.reason)
+
+    def recovered(self, playbook: str, seconds: float, *, acted: bool) -> None:
+        """An episode is over, so many seconds after it was opened."""
+        self.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)
+
+    def drifted(self, counts: Mapping[str, int]) -> None:
+        """What the messages had not told and Alertmanager's list did, by kind."""
+        for kind, count in counts.items():
+            self.metrics.reconcile_drift.labels(kind).inc(count)
+        self.log.info("reconcile.drift", **counts)
 
     def raised(self, severity: str) -> None:
         """People are told of a run."""

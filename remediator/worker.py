@@ -270,5 +270,5 @@ class Worker:
             event = "storm.begun" if expanded.storm.over_at is None else "storm.over"
             self._tell.log.warning(event, targets=expanded.storm.targets, since=expanded.storm.since.isoformat())
             self._tell.raised("critical")
-        for playbook, acted, seconds in expanded.recoveries:
-            self._tell.metrics.to_recovery.labels(playbook, "yes" if acted else "no").observe(seconds)
+        for each in expanded.recoveries:
+            self._tell.recovered(each.playbook, each.seconds, acted=each.acted)

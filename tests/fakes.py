@@ -1,7 +1,7 @@
 """A platform in memory, a remediator around it, and what else tests stand on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,15 +12,20 @@ from aiohttp import ClientSession
 
 from remediator.app import App, Surroundings, running
 from remediator.clock import SystemClock
+from remediator.core.alert import episode_key
 from remediator.core.playbook import Mode
+from remediator.core.snapshot import Listing
 from remediator.core.step import Check, Diagnosis, Restart, Rollback, Step
 from remediator.core.target import Health, Instance, Selection, Workload
+from remediator.core.verdict import Reason
 from remediator.ports import (
     Announcer,
     Channel,
+    Everything,
     Evidence,
     Facts,
     Happened,
+    ListedAlert,
     Message,
     Observation,
     OutcomeUnknown,
@@ -31,7 +36,7 @@ from remediator.ports import (
 )
 from remediator.settings import Settings
 from remediator.world import World
-from tests.builders import PLAYBOOK
+from tests.builders import PLAYBOOK, alert
 
 
 class SilentLog:
@@ -133,6 +138,43 @@ class FakePlatform:
         return f"{step.name} done"
 
 
+class FakeAlertmanager:
+    """An Alertmanager in memory: what fires there, since when, and what is muted and why."""
+
+    def __init__(self, up_since: datetime) -> None:
+        self.up_since = up_since
+        self.firing: dict[str, ListedAlert] = {}
+        self.unreachable = False
+        self.unreadable = 0
+
+    def fires(self, starts_at: datetime, muted: Reason = Reason.CLEAR, **labels: str) -> None:
+        """From now on, with these labels beside the usual ones."""
+        said = f"{muted} in Alertmanager" if muted is not Reason.CLEAR else ""
+        firing = alert(starts_at=starts_at, **labels)
+        self.firing[episode_key(firing.labels)] = ListedAlert(firing, Listing(True, said, muted))
+
+    def silence(self, reason: Reason = Reason.SILENCED) -> None:
+        """Everything that fires now."""
+        for listed in tuple(self.firing.values()):
+            self.fires(listed.alert.starts_at, reason, **listed.alert.labels)
+
+    def unsilence(self) -> None:
+        self.silence(Reason.CLEAR)
+
+    async def look(self, labels: Mapping[str, str]) -> Listing:
+        self._answer()
+        listed = self.firing.get(episode_key(labels))
+        return listed.listing if listed else Listing(firing=False)
+
+    async def everything(self) -> Everything:
+        self._answer()
+        return Everything(list(self.firing.values()), self.up_since, self.unreadable)
+
+    def _answer(self) -> None:
+        if self.unreachable:
+            raise TransientError("Alertmanager does not answer")
+
+
 class KeptMessages:
     """An announcer that keeps what it is given."""
 
@@ -232,4 +274,14 @@ async def harness(
         yield Harness(app, session, platform, log, clock, told)
 
 
-__all__ = ["FakePlatform", "Harness", "KeptMessages", "OutcomeUnknown", "SettableClock", "SilentLog", "harness", "replace"]
+__all__ = [
+    "FakeAlertmanager",
+    "FakePlatform",
+    "Harness",
+    "KeptMessages",
+    "OutcomeUnknown",
+    "SettableClock",
+    "SilentLog",
+    "harness",
+    "replace",
+]

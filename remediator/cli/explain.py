@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from remediator.core.snapshot import Policy, Snapshot
 from remediator.core.target import Workload
 from remediator.core.verdict import Decision
 from remediator.ingress.payload import NotAMessage, parse
+from remediator.maintenance_file import load_windows
 from remediator.playbook_files import load_playbooks
 from remediator.ports import Evidence, StoreUnavailable
 from remediator.prospect import Choice, Prospect, choose, gather, look_up
@@ -41,16 +43,16 @@ def explain(arguments: argparse.Namespace) -> int:
         alerts = _alerts_of(text)
         settings = load_settings(os.environ)
         index = PlaybookIndex(load_playbooks(settings.playbooks))
+        policy = replace(effective_policy(settings), maintenance=load_windows(settings.maintenance_file))
     except (*CANNOT_START, OSError, UnicodeDecodeError, NotAMessage) as error:
         return complain(error)
     try:
-        return asyncio.run(_explain_all(alerts, settings, index))
+        return asyncio.run(_explain_all(alerts, settings, index, policy))
     except (*CANNOT_START, StoreUnavailable) as error:
         return complain(error)
 
 
-async def _explain_all(alerts: list[Alert], settings: Settings, index: PlaybookIndex) -> int:
-    policy = effective_policy(settings)
+async def _explain_all(alerts: list[Alert], settings: Settings, index: PlaybookIndex, policy: Policy) -> int:
     explained = True
     async with surroundings(settings, may_act=False) as around:
         with _ledger(settings, policy) as ledger:
@@ -72,12 +74,14 @@ async def _explain(alert: Alert, index: PlaybookIndex, world: World, ledger: Sql
     run = live.id if live else "explain"
 
     history = _History(ledger)
+    neighbours = await world.neighbours(episode)
 
     async def look(number: int) -> Prospect:
         return await look_up(world, history, run, episode, playbook, number)
 
     async def judge(prospect: Prospect) -> Decision:
-        return decide(prospect.candidate, Snapshot(ledger.claims.facts(prospect.candidate, episode), policy), now)
+        facts = ledger.claims.facts(prospect.candidate, episode)
+        return decide(prospect.candidate, Snapshot(facts, policy, neighbours), now)
 
     async def diagnose(prospect: Prospect, _decision: Decision) -> Sequence[Evidence]:
         return await gather(prospect, history, now, acting=False)

@@ -3,15 +3,19 @@
 import argparse
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 from remediator.app import effective_policy
 from remediator.cli.service import CANNOT_START, complain
+from remediator.clock import SystemClock
+from remediator.core.maintenance import Window
 from remediator.core.modes import effective_mode
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable
 from remediator.ingress.auth import read_operators, read_secret
+from remediator.maintenance_file import load_windows
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks
 from remediator.settings import load_settings
 from remediator.yaml_lines import FileProblem
@@ -29,6 +33,7 @@ def check(arguments: argparse.Namespace) -> int:
         return 1
     try:
         playbooks = load_playbooks(Path(arguments.directory) if arguments.directory else settings.playbooks)
+        windows = load_windows(settings.maintenance_file)
     except FileProblem as error:
         for problem in error.problems:
             print(problem)
@@ -39,6 +44,8 @@ def check(arguments: argparse.Namespace) -> int:
         print(f"REMEDIATOR_PLAYBOOK_MODES: there is no playbook {name}")
     for playbook in playbooks:
         _show(playbook, policy)
+    for window in windows:
+        print(f"maintenance {planned(window, SystemClock().now())}")
     if not settings.webhook_is_authenticated:
         print("the webhook is not authenticated: the mode stays at suggest (REMEDIATOR_WEBHOOK_TOKEN_FILE)")
     for gap in (*unconfigured(settings), *unworkable(playbooks, settings)):
@@ -51,6 +58,17 @@ def schema(_arguments: argparse.Namespace) -> int:
     """Print the JSON Schema."""
     print(json.dumps(json_schema(), indent=2))
     return 0
+
+
+def planned(window: Window, now: datetime) -> str:
+    """A window as a person checks it: what it is about, whom to ask, and whether it is forgotten."""
+    about = ", ".join(map(str, window.matchers))
+    if window.within.ends_at <= now:
+        state = f"over since {window.within.ends_at:%Y-%m-%d %H:%M} UTC: remove it"
+    else:
+        end = "it never ends" if window.is_endless else f"until {window.within.ends_at:%Y-%m-%d %H:%M} UTC"
+        state = f"{'in force now' if window.contains(now) else 'planned'}; {end}"
+    return f"{window.name} ({window.who}): {about}: {state}"
 
 
 def _show(playbook: Playbook, policy: Policy) -> None:

@@ -87,6 +87,18 @@ class Heard(StrEnum):
     IGNORED = "ignored"
 
 
+class Listed(StrEnum):
+    """What finding an alert in Alertmanager's list did to its episode: the label of a metric, so a fixed list."""
+
+    OPENED = "opened"
+    """It fires, and no message ever told of it."""
+    KNOWN = "known"
+    MUTED = "muted"
+    UNMUTED = "unmuted"
+    LEFT_ALONE = "left_alone"
+    """Muted or too young to be missed, and not open: nothing is begun."""
+
+
 def hear(alert: Alert, last: Episode | None) -> Heard:
     """What this alert means, given the last episode of the same identity (open or closed), or None if there was none.
 

@@ -1,6 +1,6 @@
 """What the operator allows for one step: the lowest of all that has a say, and which of them it was. Pure."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from remediator.core.playbook import Mode, brief, lowest
 from remediator.core.snapshot import Candidate, Policy
@@ -19,7 +19,7 @@ def mode_now(candidate: Candidate, policy: Policy, watchdog_heard_at: datetime |
     if candidate.approval_required:
         said.append((Mode.APPROVE, "the rung, which requires approval"))
     if silent := watchdog_missing(watchdog_heard_at, policy, now):
-        said.append((Mode.APPROVE, silent))
+        said.append((Mode.APPROVE, f"the dead man's switch: {silent}"))
     return _lowest_of(said)
 
 
@@ -33,11 +33,11 @@ def watchdog_missing(heard_at: datetime | None, policy: Policy, now: datetime) -
     if policy.watchdog_within is None:
         return ""
     if heard_at is None:
-        return "the Watchdog alert, which was never heard of: perhaps no alert arrives"
+        return "the Watchdog alert was never heard of"
     silent_for = abs(now - heard_at)
     if silent_for <= policy.watchdog_within:
         return ""
-    return f"the Watchdog alert, last heard of {brief(silent_for)} ago: perhaps no alert arrives"
+    return f"the Watchdog alert was last heard of {brief(timedelta(seconds=int(silent_for.total_seconds())))} ago"
 
 
 def _configured(name: str, own: Mode, step: Step, policy: Policy) -> list[tuple[Mode, str]]:

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     REJECTED = "rejected"
     NOT_APPROVED = "not_approved"
     """Nobody answered in time."""
+    WATCHDOG_MISSING = "watchdog_missing"
+    """The alert that always fires is not heard of: a message to people, never of one run."""
     # how a run ended
     VERIFIED = "verified"
     RECOVERED = "recovered"

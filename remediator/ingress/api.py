@@ -4,6 +4,7 @@ Who may use it says `people.py`; what people decide about plans and breakers sta
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -20,7 +21,15 @@ from remediator.telemetry import Log
 RUNS_MAX = 500
 
 Reload = Callable[[], Sequence[str]]
-"""Loads playbooks anew; the problems, a line each, if the old ones were kept."""
+"""Loads playbooks and planned maintenance anew; the problems, a line each, if the old ones were kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What keeps remediator from taking alerts, or empty; and what else an operator who asks should know."""
+
+    missing: str = ""
+    remark: str = ""
 
 
 class Api:
@@ -32,7 +41,7 @@ class Api:
         people: People,
         registry: CollectorRegistry,
         reload: Reload,
-        ready: Callable[[], str],
+        ready: Callable[[], Readiness],
         wake: Callable[[], None],
         clock: Clock,
         log: Log,
@@ -66,8 +75,10 @@ class Api:
         return web.Response(text="healthy\n")
 
     async def ready(self, request: web.Request) -> web.Response:
-        missing = self._ready()
-        return web.Response(text=missing or "ready\n", status=503 if missing else 200)
+        """200 while alerts are taken. That nothing is automatic is no reason to send them elsewhere: it is only said."""
+        state = self._ready()
+        lines = [state.missing or "ready", *filter(None, [state.remark])]
+        return web.Response(text="".join(f"{line}\n" for line in lines), status=503 if state.missing else 200)
 
     async def openapi(self, request: web.Request) -> web.Response:
         return web.json_response(OPENAPI)
@@ -76,7 +87,7 @@ class Api:
         problems = self._reload()
         if problems:
             return web.json_response(
-                {"error": "the playbooks were not loaded; the old ones are kept", "problems": problems}, status=422
+                {"error": "nothing was loaded; what was in force is kept", "problems": problems}, status=422
             )
         return web.json_response({"reloaded": True})
 

@@ -20,6 +20,42 @@ DUPLICATES_LAST = timedelta(minutes=1)
 """A pair of Alertmanagers and its retries repeat a message for about so long, whatever limits a playbook sets to nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How an episode becomes a run: by the first playbook that matches it, under a new id."""
+
+    playbooks: PlaybookIndex
+    new_run: NewRun
+
+    def admit(self, ledger: Ledger, episode: Episode, at: datetime) -> bool:
+        """Begin a run, unless one is under way; False, and on record, if no playbook matches."""
+        playbook = self.playbooks.find(episode.labels)
+        if playbook is None:
+            ledger.runs.unmatched(episode, at)
+            return False
+        text = PlaybookText(playbook.name, playbook.version, playbook.source)
+        aimed = playbook.target.bind(episode.labels)
+        aim = "" if isinstance(aimed, Unbound) else str(aimed)
+        ledger.runs.admit(self.new_run(), episode, text, at, at + playbook.limits.give_up, aim)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """An episode that is over: the playbook of its last run, whether remediator acted, seconds from its opening."""
+
+    playbook: str
+    acted: bool
+    seconds: float
+
+
+def recovery(ledger: Ledger, episode: Episode, at: datetime) -> Recovery:
+    """What is told of an episode that has just been closed."""
+    last = ledger.runs.last_of(episode.id)
+    acted = last is not None and (last.goes > 0 or last.rung > 0)
+    return Recovery(last.playbook if last else "", acted, (at - episode.opened_at).total_seconds())
+
+
 @dataclass(slots=True)
 class Expanded:
     """What a batch came to. It is told (metrics, logs) only when its transaction is durable."""
@@ -34,8 +70,7 @@ class Expanded:
     """When the always firing alert was last heard, if it was."""
     storm: Storm | None = None
     """A storm of alerts that has just begun or ended."""
-    recoveries: list[tuple[str, bool, float]] = field(default_factory=list)
-    """Playbook, whether remediator acted, seconds from opening to resolve."""
+    recoveries: list[Recovery] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
@@ -49,12 +84,12 @@ def expand(
     """Expand the oldest messages, as many as fit one batch, and remove them."""
     if not ledger.inbox.reserve():
         return Expanded(elsewhere=True)
-    new_run = partial(new_id, now)
+    admission = Admission(playbooks, partial(new_id, now))
     done = Expanded()
     taken: list[Inbound] = []
     for message in ledger.inbox.take(messages_max):
         for alert in _alerts_of(message, done):
-            _hear(ledger, alert, message.received_at, playbooks, new_run, done)
+            _hear(ledger, alert, message.received_at, admission, done)
             done.alerts += 1
         taken.append(message)
         if done.alerts >= ALERTS_MAX:
@@ -76,7 +111,7 @@ def _alerts_of(message: Inbound, done: Expanded) -> Sequence[Alert]:
         return ()
 
 
-def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:
+def _hear(ledger: Ledger, alert: Alert, at: datetime, admission: Admission, done: Expanded) -> None:
     if alert.labels.get("alertname") == WATCHDOG:
         done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
         return
@@ -85,30 +120,16 @@ def _hear(ledger: Ledger, alert: Alert, at: datetime, playbooks: PlaybookIndex, 
         return
     match heard:
         case Heard.OPENED | Heard.LATE | Heard.CONFIRMED | Heard.CONTINUED:
-            _admit(ledger, episode, at, playbooks, new_run, done)
+            done.unmatched += not admission.admit(ledger, episode, at)
         case Heard.REFRESHED:
-            playbook = playbooks.find(episode.labels)
+            playbook = admission.playbooks.find(episode.labels)
             # It was repaired long enough ago, and fires still or again: what was done did not last.
             if playbook is not None and ledger.runs.succeeded_before(episode.id, at - _patience(playbook)):
-                _admit(ledger, episode, at, playbooks, new_run, done)
+                admission.admit(ledger, episode, at)
         case Heard.CLOSED:
-            last = ledger.runs.last_of(episode.id)
-            acted = last is not None and (last.goes > 0 or last.rung > 0)
-            done.recoveries.append((last.playbook if last else "", acted, (at - episode.opened_at).total_seconds()))
+            done.recoveries.append(recovery(ledger, episode, at))
 
 
 def _patience(playbook: Playbook) -> timedelta:
     """How long after a repair a repetition is no news: duplicates of a pair, and a resolve that waits for `group_interval`."""
     return max(playbook.limits.cooldown, playbook.limits.breaker.min_healthy_period, DUPLICATES_LAST)
-
-
-def _admit(ledger: Ledger, episode: Episode, at: datetime, playbooks: PlaybookIndex, new_run: NewRun, done: Expanded) -> None:
-    playbook = playbooks.find(episode.labels)
-    if playbook is None:
-        ledger.runs.unmatched(episode, at)
-        done.unmatched += 1
-        return
-    text = PlaybookText(playbook.name, playbook.version, playbook.source)
-    aimed = playbook.target.bind(episode.labels)
-    aim = "" if isinstance(aimed, Unbound) else str(aimed)
-    ledger.runs.admit(new_run(), episode, text, at, at + playbook.limits.give_up, aim)

@@ -120,8 +120,8 @@ def _read(body: bytes) -> tuple[Sequence[_Alert], Sequence[Rejected]]:
     for position, each in enumerate(given):
         if isinstance(each, Rejected):
             rejected.append(each)
-        elif refusal := _refusal(each.labels):
-            rejected.append(Rejected(position, *refusal))
+        elif refused := refusal(each.labels):
+            rejected.append(Rejected(position, *refused))
         else:
             taken.append(each)
     return taken, rejected
@@ -141,7 +141,8 @@ def _one_by_one(body: bytes) -> list[_Alert | Rejected]:
     return given
 
 
-def _refusal(labels: Mapping[str, str]) -> tuple[Rejection, str] | None:
+def refusal(labels: Mapping[str, str]) -> tuple[Rejection, str] | None:
+    """Why an alert with these labels is not taken, whoever tells of it; None: it is."""
     if not labels:
         return Rejection.NO_LABELS, "an alert without labels has no identity"
     if len(labels) > LABELS_MAX:

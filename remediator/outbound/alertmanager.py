@@ -1,27 +1,39 @@
 """Alertmanager's own view of what fires (API v2: https://github.com/prometheus/alertmanager, api/v2/openapi.yaml)."""
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import ClientSession
 
+from remediator.core.alert import Alert, AlertStatus
 from remediator.core.snapshot import Listing
 from remediator.core.verdict import Reason
 from remediator.outbound.exchange import Neighbour
-from remediator.ports import PermanentError
+from remediator.ports import Everything, ListedAlert, PermanentError
 
 CLASSIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 """Label names that a matcher may spell without quotes. Matchers of other names are not understood before 0.27."""
 
 EVERY_STATE = (("active", "true"), ("silenced", "true"), ("inhibited", "true"), ("unprocessed", "true"))
 
+LIST_BYTES_MAX = 64 * 1024 * 1024
+"""Some 50,000 alerts with all their annotations."""
+LIST_SECONDS = 20.0
+READ_AT_ONCE = 500
+"""Alerts between two chances of the event loop to do something else: 5 ms."""
+
 
 class AlertmanagerClient:
-    """Implements `ports.AlertSource`. Reads only."""
+    """Implements `ports.AlertSource`. Reads only. `receiver` is what Alertmanager's configuration calls us."""
 
-    def __init__(self, session: ClientSession, url: str) -> None:
+    def __init__(self, session: ClientSession, url: str, receiver: str = "remediator") -> None:
         self._alertmanager = Neighbour("Alertmanager", session, url)
+        self._everything = replace(self._alertmanager, seconds=LIST_SECONDS, bytes_max=LIST_BYTES_MAX)
+        self._receiver = receiver
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         """An alert with exactly these labels as it is listed: resolved ones are not, silenced and inhibited ones are.
@@ -30,14 +42,73 @@ class AlertmanagerClient:
         """
         # Filters match every alert that has these labels and more: they narrow the answer, and equality decides.
         filters = [("filter", f'{name}="{_quoted(value)}"') for name, value in labels.items() if CLASSIC_NAME.fullmatch(name)]
-        answer = await self._alertmanager.ask("GET", "/api/v2/alerts", query=[*EVERY_STATE, *filters])
-        if not answer.ok:
-            raise self._alertmanager.refusal(answer)
+        told = await _get(self._alertmanager, "/api/v2/alerts", [*EVERY_STATE, *filters])
         try:
-            listed = [alert["status"] for alert in answer.json() if alert["labels"] == dict(labels)]
+            listed = [alert["status"] for alert in told if alert["labels"] == dict(labels)]
             return _listing(listed[0]) if listed else Listing(firing=False)
         except (KeyError, TypeError) as error:
-            raise PermanentError(f"not the answer of an Alertmanager: {answer.said!r}") from error
+            raise _nonsense(told) from error
+
+    async def everything(self) -> Everything:
+        """All that fires and is routed to our receiver; resolved alerts are not listed, silenced and inhibited ones are.
+
+        Raises TransientError or PermanentError; so, too, where there is no such receiver: an empty list would look as if
+        nothing fired any more.
+        """
+        receivers = await _get(self._alertmanager, "/api/v2/receivers")
+        status = await _get(self._alertmanager, "/api/v2/status")
+        # The parameter is a regular expression, and every receiver of an alert is listed whichever of them it matches.
+        ours = [*EVERY_STATE, ("receiver", re.escape(self._receiver))]
+        told = await _get(self._everything, "/api/v2/alerts", ours)
+        try:
+            names = [receiver["name"] for receiver in receivers]
+            up_since = _moment(status["uptime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _nonsense(status) from error
+        if self._receiver not in names:
+            known = ", ".join(map(str, names))
+            raise PermanentError(
+                f"Alertmanager has no receiver {self._receiver!r} (REMEDIATOR_ALERTMANAGER_RECEIVER), but {known}"
+            )
+        if not isinstance(told, list):
+            raise _nonsense(told)
+        alerts: list[ListedAlert] = []
+        for first in range(0, len(told), READ_AT_ONCE):
+            alerts += filter(None, map(_listed, told[first : first + READ_AT_ONCE]))
+            await asyncio.sleep(0)
+        return Everything(alerts, up_since, unreadable=len(told) - len(alerts))
+
+
+async def _get(alertmanager: Neighbour, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+    answer = await alertmanager.ask("GET", path, query=query)
+    if not answer.ok:
+        raise alertmanager.refusal(answer)
+    return answer.json()
+
+
+def _listed(told: Any) -> ListedAlert | None:
+    """None for what is no alert. Its `endsAt` is when it ends if it is not heard of again: no end."""
+    try:
+        labels, annotations = dict(told["labels"]), dict(told["annotations"])
+        if not all(isinstance(text, str) for texts in (labels, annotations) for text in texts.values()):
+            return None
+        starts_at, fingerprint = _moment(told["startsAt"]), str(told["fingerprint"])
+        alert = Alert(AlertStatus.FIRING, labels, annotations, starts_at, None, fingerprint, str(told.get("generatorURL", "")))
+        return ListedAlert(alert, _listing(told["status"]))
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return None
+
+
+def _moment(text: str) -> datetime:
+    """A time with its zone. Raises ValueError or TypeError."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone")
+    return at.astimezone(UTC)
+
+
+def _nonsense(told: Any) -> PermanentError:
+    return PermanentError(f"not the answer of an Alertmanager: {str(told)[:300]!r}")
 
 
 def _listing(status: Mapping[str, Any]) -> Listing:

@@ -10,7 +10,6 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from remediator.ports import PermanentError, PortError, TransientError
 
 TIMEOUT_S = 5.0
-"""For the whole exchange."""
 ANSWER_BYTES_MAX = 1024 * 1024
 SAID_CHARACTERS = 300
 
@@ -57,6 +56,9 @@ class Neighbour:
     url: str
     token: str = ""
     """Sent as a bearer token, if there is one."""
+    seconds: float = TIMEOUT_S
+    """For the whole exchange."""
+    bytes_max: int = ANSWER_BYTES_MAX
 
     async def ask(
         self,
@@ -79,12 +81,12 @@ class Neighbour:
                 params=list(query),
                 json=body,
                 headers={**authorization, **(headers or {})},
-                timeout=ClientTimeout(total=TIMEOUT_S),
+                timeout=ClientTimeout(total=self.seconds),
                 allow_redirects=False,  # the token is for this address only
             ) as response:
                 return Answer(response.status, await self._body(response), _seconds(response.headers.get("Retry-After", "")))
         except TimeoutError as error:
-            raise TransientError(f"{self.name} did not answer within {TIMEOUT_S:g}s") from error
+            raise TransientError(f"{self.name} did not answer within {self.seconds:g}s") from error
         except ClientError as error:
             raise TransientError(f"{self.name} does not answer: {error}") from error
 
@@ -92,8 +94,8 @@ class Neighbour:
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > ANSWER_BYTES_MAX:
-                raise PermanentError(f"{self.name} answered with more than {ANSWER_BYTES_MAX} bytes")
+            if len(body) > self.bytes_max:
+                raise PermanentError(f"{self.name} answered with more than {self.bytes_max} bytes")
         return bytes(body)
 
     def refusal(self, answer: Answer, advice: str = "") -> PortError:

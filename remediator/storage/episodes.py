@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.core.alert import Alert, Episode, EpisodeState, Heard, episode_key, hear
+from remediator.core.alert import Alert, Episode, EpisodeState, Heard, Listed, episode_key, hear
 from remediator.core.matching import Matcher, MatchOp
+from remediator.core.verdict import Reason
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
 from remediator.storage.database import Database
 
@@ -29,8 +30,25 @@ INSERT = """
 """
 REFRESH = "UPDATE episodes SET heard_at = :at, confirmed = :confirmed WHERE id = :id"
 CONFIRM = "UPDATE episodes SET confirmed = :confirmed WHERE id = :id"
-REOPEN = "UPDATE episodes SET state = 'open', heard_at = :at, ends_at = NULL WHERE id = :id"
+REOPEN = "UPDATE episodes SET state = 'open', heard_at = :at, ends_at = NULL, muted = '' WHERE id = :id"
 CLOSE = "UPDATE episodes SET state = 'resolved', heard_at = :at, ends_at = :ends_at WHERE id = :id"
+# News that came in the meantime is not made older by what was listed before it.
+LISTED = """
+    UPDATE episodes SET muted = :muted, listed_at = :at, heard_at = CASE WHEN heard_at < :at THEN :at ELSE heard_at END,
+                        confirmed = CASE WHEN opened_at < :at THEN 1 ELSE confirmed END
+     WHERE id = :id
+"""
+UNLISTED = """
+    SELECT * FROM episodes WHERE state = 'open' AND heard_at < :since AND listed_at < :since ORDER BY heard_at LIMIT 200
+"""
+UNMUTE_ALL = "UPDATE episodes SET muted = '' WHERE state = 'open' AND muted <> ''"
+PAGE_OF_OPEN = """
+    SELECT episodes.*, coalesce((SELECT CASE WHEN runs.state = 'cancelled' THEN runs.reason END
+                                   FROM runs WHERE runs.episode_id = episodes.id ORDER BY runs.id DESC LIMIT 1),
+                                'clear') AS cancelled_for
+      FROM episodes
+     WHERE state = 'open' AND (heard_at, id) > (:heard_at, :id) ORDER BY heard_at, id LIMIT 200
+"""
 COUNT_OPEN = "SELECT count(*) AS open FROM episodes WHERE state = 'open'"
 SILENT = "SELECT * FROM episodes WHERE state = 'open' AND heard_at < :heard_before ORDER BY heard_at LIMIT 500"
 EXPIRE = "UPDATE episodes SET state = 'expired' WHERE id = :id"
@@ -43,6 +61,10 @@ WAKE = """
      WHERE finished_at IS NULL
        AND (episode_id = :id OR state = 'waiting' AND reason = 'cause_open')
 """
+
+
+MISSED_AFTER = timedelta(minutes=2)
+"""How long after an alert began, or was over, Alertmanager's list says more than the messages that may still come."""
 
 
 class SqlEpisodes:
@@ -68,18 +90,61 @@ class SqlEpisodes:
     def _update(self, last: Episode, heard: Heard, alert: Alert, at: datetime) -> Episode:
         match heard:
             case Heard.CLOSED:
-                self._db.run(CLOSE, id=last.id, at=micros(at), ends_at=micros_or_none(alert.ends_at))
-                self._db.run(WAKE, id=last.id, at=micros(at))
-                return replace(last, state=EpisodeState.RESOLVED, heard_at=at, ends_at=alert.ends_at)
+                return self._close(last, alert.ends_at, at)
             case Heard.CONTINUED:
                 self._db.run(REOPEN, id=last.id, at=micros(at))
-                return replace(last, state=EpisodeState.OPEN, heard_at=at, ends_at=None)
+                return replace(last, state=EpisodeState.OPEN, heard_at=at, ends_at=None, muted="")
             case _:
                 confirmed = last.confirmed or heard is Heard.CONFIRMED
                 self._db.run(REFRESH, id=last.id, at=micros(at), confirmed=int(confirmed))
                 if heard is Heard.CONFIRMED:
                     self._db.run(WAKE, id=last.id, at=micros(at))
                 return replace(last, heard_at=at, confirmed=confirmed)
+
+    def _close(self, episode: Episode, ends_at: datetime | None, at: datetime) -> Episode:
+        self._db.run(CLOSE, id=episode.id, at=micros(at), ends_at=micros_or_none(ends_at))
+        self._db.run(WAKE, id=episode.id, at=micros(at))
+        return replace(episode, state=EpisodeState.RESOLVED, heard_at=at, ends_at=ends_at)
+
+    def listed(self, alert: Alert, muted: str, at: datetime) -> tuple[Listed, Episode | None]:
+        self._db.lock([EPISODES])
+        key = episode_key(alert.labels)
+        last = self._last(key)
+        if last is None or not last.is_open:
+            return self._missed(alert, key, last, muted, at)
+        self._db.run(LISTED, id=last.id, muted=muted, at=micros(at))
+        listed = Listed.KNOWN
+        if bool(muted) is not bool(last.muted):
+            listed = Listed.MUTED if muted else Listed.UNMUTED
+        confirmed = last.confirmed or last.opened_at < at
+        if listed is not Listed.KNOWN or confirmed is not last.confirmed:
+            self._db.run(WAKE, id=last.id, at=micros(at))
+        return listed, replace(last, muted=muted, listed_at=at, heard_at=max(last.heard_at, at), confirmed=confirmed)
+
+    def _missed(self, alert: Alert, key: str, last: Episode | None, muted: str, at: datetime) -> tuple[Listed, Episode | None]:
+        """It fires, and no episode is open: the messages about it were lost, or it was silenced until now."""
+        if muted or at < alert.starts_at + MISSED_AFTER or (last is not None and at < last.heard_at + MISSED_AFTER):
+            return Listed.LEFT_ALONE, None
+        if last is not None and hear(alert, last) is Heard.CONTINUED:
+            episode = self._update(last, Heard.CONTINUED, alert, at)
+        else:
+            episode = self._open(alert, key, at, confirmed=True)
+        self._db.run(LISTED, id=episode.id, muted="", at=micros(at))
+        return Listed.OPENED, replace(episode, listed_at=at)
+
+    def unlisted(self, since: datetime, at: datetime) -> Sequence[Episode]:
+        self._db.lock([EPISODES])
+        gone = [episode_of(row) for row in self._db.all(UNLISTED, since=micros(since))]
+        return [self._close(episode, at, at) for episode in gone]
+
+    def unmute_all(self) -> int:
+        return self._db.run(UNMUTE_ALL)
+
+    def page_of_open(self, after: Episode | None) -> Sequence[tuple[Episode, Reason]]:
+        self._db.lock([EPISODES])
+        heard_at, last_id = (micros(after.heard_at), after.id) if after else (0, 0)
+        rows = self._db.all(PAGE_OF_OPEN, heard_at=heard_at, id=last_id)
+        return [(episode_of(row), Reason(row["cancelled_for"])) for row in rows]
 
     def confirm(self, episode: int, *, firing: bool) -> None:
         self._db.run(CONFIRM, id=episode, confirmed=int(firing))

@@ -16,6 +16,9 @@ class SqlHeartbeats:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    def look_alone(self) -> None:
+        self._db.lock(["heartbeats"])
+
     def beat(self, name: str, at: datetime) -> None:
         self._db.run(BEAT, name=name, at=micros(at))
 

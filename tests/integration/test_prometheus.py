@@ -19,6 +19,9 @@ groups:
     interval: 1s
     rules:
       - {record: shop_sessions, expr: 'vector(7)', labels: {pool: main}}
+      - {alert: APIDown, expr: 'vector(1)', labels: {service: api, severity: critical}}
+      - {alert: APISlow, expr: 'vector(1)', for: 1h, labels: {service: api}}
+      - {alert: Say "no"\\, expr: 'vector(1)'}
 """
 
 
@@ -118,6 +121,57 @@ async def test_whatever_else_answers_at_its_address_is_not_believed(session, bod
         with pytest.raises(PermanentError):
             await client.query("1")
         assert await probe(client, "1") is Probe.UNKNOWN
+
+
+class TestCorroborate:
+    @pytest.fixture(autouse=True)
+    async def evaluated(self, prometheus) -> None:
+        async def fires() -> bool:
+            return await probe(prometheus, 'ALERTS{alertname="APIDown"}') is Probe.HOLDS
+
+        await eventually(fires)
+
+    @pytest.mark.parametrize(
+        ("labels", "firing"),
+        [
+            ({"alertname": "APIDown", "service": "api", "severity": "critical"}, True),
+            ({"alertname": "APIDown", "service": "api", "severity": "critical", "cluster": "eu"}, True),  # an external label
+            ({"alertname": "APIDown", "service": "api"}, True),  # one that was dropped on the way
+            ({"alertname": "APIDown", "service": "web", "severity": "critical"}, False),
+            ({"alertname": "APIGone", "service": "api", "severity": "critical"}, False),
+            ({"alertname": "APISlow", "service": "api"}, False),  # pending is not firing
+            ({"alertname": 'Say "no"\\'}, True),
+            ({"alertname": 'Say "no"'}, False),
+            ({"service": "api"}, False),
+        ],
+    )
+    async def test_an_alert_fires_if_a_series_of_its_name_disagrees_in_no_label_that_both_have(
+        self, prometheus, labels, firing
+    ):
+        assert (await prometheus.corroborate(labels)).firing is firing
+
+    async def test_a_prometheus_without_targets_has_none(self, prometheus):
+        assert (await prometheus.corroborate({"alertname": "APIDown"})).targets == 0
+
+    async def test_it_says_how_many_of_its_targets_answer(self, session):
+        nobody = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+        jobs = "scrape_configs: [{job_name: shop, static_configs: [{targets: %s}]}]\n"
+        with prometheus_server(SCRAPE_NOTHING) as well:
+            jobs %= [well.removeprefix("http://"), *nobody]
+            with prometheus_server(SCRAPE_NOTHING + jobs) as url:
+                client = PrometheusClient(session, url)
+
+                async def all_are_scraped() -> bool:
+                    return await probe(client, "count(up) == 4 and sum(up) == 1") is Probe.HOLDS
+
+                await eventually(all_are_scraped)
+                said = await client.corroborate({"alertname": "APIDown"})
+                assert (said.firing, said.targets, said.up) == (False, 4, 1)
+
+    async def test_what_may_be_incomplete_proves_nothing(self, session):
+        remote = f"remote_read: [{{url: 'http://127.0.0.1:{free_port()}/read', read_recent: true}}]\n"
+        with prometheus_server(SCRAPE_NOTHING + remote) as url, pytest.raises(TransientError, match="does not know everything"):
+            await PrometheusClient(session, url).corroborate({"alertname": "APIDown"})
 
 
 async def test_it_finds_nothing_and_takes_no_steps(prometheus, server):

@@ -10,7 +10,7 @@ import pytest
 from remediator.clock import SystemClock
 from remediator.core.playbook import Mode
 from remediator.core.snapshot import Listing
-from remediator.ports import Channel, Facts, OutcomeUnknown, PermanentError, TransientError
+from remediator.ports import Channel, Everything, Facts, OutcomeUnknown, PermanentError, TransientError
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 from tests.waiting import eventually
@@ -589,6 +589,9 @@ class Alertmanager:
 
     async def look(self, labels) -> Listing:
         return Listing(self.fires)
+
+    async def everything(self) -> Everything:
+        raise TransientError("only what it is asked about is told here")
 
 
 def held_platform() -> FakePlatform:

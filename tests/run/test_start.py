@@ -19,5 +19,9 @@ async def test_every_neighbour_that_is_not_configured_is_named_with_what_is_off(
     async with harness(tmp_path, alertmanager_url="http://alertmanager:9093") as h:
         named = [facts["setting"] for name, facts in h.log.events if name == "not_configured"]
         assert named == [
-            "REMEDIATOR_PROMETHEUS_URL", "REMEDIATOR_GRAFANA_URL", "REMEDIATOR_ESCALATION_URL", "REMEDIATOR_OPERATORS_FILE",
-        ]  # fmt: skip
+            "REMEDIATOR_PROMETHEUS_URL",
+            "REMEDIATOR_GRAFANA_URL",
+            "REMEDIATOR_ESCALATION_URL",
+            "REMEDIATOR_OPERATORS_FILE",
+            "REMEDIATOR_WATCHDOG_WITHIN",
+        ]
