@@ -72,16 +72,24 @@ def prometheus_server(config: str = SCRAPE_NOTHING, rules: str = "") -> Iterator
 
 
 @contextmanager
-def alertmanager_server(config: str = LOSE_EVERYTHING) -> Iterator[str]:
+def alertmanager_server(config: str = LOSE_EVERYTHING, port: int = 0) -> Iterator[str]:
     """An Alertmanager with this configuration, without peers. Yields its URL."""
     binary = _installed("alertmanager", "prometheus-alertmanager")
-    port = free_port()
+    port = port or free_port()
     with _directory() as home:
         (home / "alertmanager.yml").write_text(config)
         command = [binary, f"--config.file={home}/alertmanager.yml", f"--storage.path={home}/data", "--cluster.listen-address="]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
         with _running(command, home, lambda: _is_ready(f"http://127.0.0.1:{port}/-/ready")):
             yield f"http://127.0.0.1:{port}"
+
+
+def amtool(url: str, *arguments: str) -> str:
+    """What `amtool ARGUMENTS` prints, asked of the Alertmanager at `url`."""
+    command = [_installed("amtool"), f"--alertmanager.url={url}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def free_port() -> int:

@@ -58,6 +58,7 @@ receivers:
   - name: remediator
     webhook_configs:
       - url: http://127.0.0.1:%(port)d/webhook
+        send_resolved: %(send_resolved)s
         http_config: {authorization: {credentials_file: %(token_file)s}}
 """
 
@@ -82,6 +83,7 @@ class Chain:
     grafana: GrafanaFake
     escalations: Escalations
     prometheus_url: str
+    alertmanager_url: str
     service: str
     port: int
     metrics_page: Path
@@ -136,13 +138,17 @@ class Chain:
 
 
 @contextmanager
-def whole_chain(home: Path, alertmanagers: int = 1, playbook: str = PLAYBOOK, **settings: Any) -> Iterator[Chain]:
+def whole_chain(
+    home: Path, alertmanagers: int = 1, playbook: str = PLAYBOOK, send_resolved: str = "true", **settings: Any
+) -> Iterator[Chain]:
     """Everything runs but the service, which is to be deployed, and remediator, which is to be started."""
     with ExitStack() as stack:
         containers = stack.enter_context(own_containers())
         remediator = RemediatorProcess(home, {"web-down": playbook})
         escalations, port, service = Escalations(), free_port(), f"web-{containers.unique}"
-        notify = NOTIFY % {"port": remediator.port, "token_file": remediator.token_file}
+        notify = NOTIFY % {
+            "port": remediator.port, "token_file": remediator.token_file, "send_resolved": send_resolved,
+        }  # fmt: skip
         urls = [stack.enter_context(alertmanager_server(notify)) for _ in range(alertmanagers)]
         targets = [url.removeprefix("http://") for url in urls]
         scrape = SCRAPE % {"alertmanagers": targets, "port": port, "service": service}
@@ -165,7 +171,7 @@ def whole_chain(home: Path, alertmanagers: int = 1, playbook: str = PLAYBOOK, **
         )
         stack.callback(remediator.stop)
         events = stack.enter_context(engine_events(containers))
-        yield Chain(containers, events, remediator, grafana, escalations, prometheus, service, port, metrics_page)
+        yield Chain(containers, events, remediator, grafana, escalations, prometheus, urls[0], service, port, metrics_page)
 
 
 @contextmanager
