@@ -79,6 +79,23 @@ class TestHelp:
 
 
 class TestCheck:
+    def test_planned_maintenance_is_shown_and_what_is_forgotten_in_it_is_named(self, shop):
+        head = "who: ann, matchers: ['service = shop-db']"
+        (shop / "plan.yaml").write_text(
+            f"windows:\n  - {{name: always, {head}, time_intervals: [{{weekdays: ['sunday:saturday']}}]}}\n"
+            f"  - {{name: old, {head}, from: '2020-01-01T00:00:00Z', until: '2020-01-02T00:00:00Z'}}\n"
+        )
+        ran = remediator("check", cwd=shop, REMEDIATOR_CONFIG="config.yaml", REMEDIATOR_MAINTENANCE_FILE="plan.yaml")
+        assert ran.returncode == 0, ran.stderr
+        assert 'maintenance always (ann): service="shop-db": in force now; it never ends' in ran.stdout
+        assert 'maintenance old (ann): service="shop-db": over since 2020-01-02 00:00 UTC: remove it' in ran.stdout
+
+    def test_a_wrong_maintenance_file_is_named_with_its_line(self, shop):
+        (shop / "plan.yaml").write_text("windows:\n  - name: x\n    who: ann\n    matcher: []\n")
+        ran = remediator("check", cwd=shop, REMEDIATOR_CONFIG="config.yaml", REMEDIATOR_MAINTENANCE_FILE="plan.yaml")
+        assert ran.returncode == 1
+        assert "plan.yaml:4: windows[0].matcher: unknown field 'matcher'; did you mean 'matchers'?" in ran.stdout
+
     def test_good_playbooks_are_shown_with_the_modes_and_limits_that_apply(self, shop):
         ran = remediator("check", cwd=shop)
         assert ran.returncode == 0

@@ -10,6 +10,7 @@ import yaml
 
 from remediator.cli.main import parser
 from remediator.core.playbook import brief
+from remediator.maintenance_file import parse_windows
 from remediator.playbook_files import parse_playbook
 from remediator.settings import Settings
 
@@ -48,6 +49,11 @@ def test_every_setting_is_documented_with_its_default():
         default = setting.default
         words = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
         assert f"`{brief(default) if hasattr(default, 'total_seconds') else words}`" in row, name
+
+
+def test_the_maintenance_example_is_valid():
+    text = next(block for block in blocks(CONFIGURATION, "yaml") if block.startswith("windows:"))
+    assert [window.name for window in parse_windows(text, "maintenance.yaml")] == ["database-upgrade", "nightly-batch"]
 
 
 def test_the_configuration_example_is_valid():

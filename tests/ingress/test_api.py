@@ -228,6 +228,22 @@ class TestReload:
             assert "remediator_config_last_reload_successful 0.0" in await h.metrics()
             assert "playbooks.rejected" in h.log.names()
 
+    async def test_planned_maintenance_is_read_with_them_and_a_bad_file_changes_neither(self, tmp_path):
+        plan = tmp_path / "maintenance.yaml"
+        window = "windows: [{name: %s, who: ann, matchers: ['a = b'], time_intervals: [{weekdays: [sunday]}]}]"
+        plan.write_text(window % "first")
+        async with harness(tmp_path, maintenance_file=plan) as h:
+            assert "maintenance.endless" in h.log.names()
+            plan.write_text(window % "second")
+            assert (await ask(h, "POST", "/-/reload"))[0] == 200
+            plan.write_text("windows: [{name: third}]")
+            (tmp_path / "playbooks" / "web-down.yaml").write_text(
+                PLAYBOOK.replace("api-down", "web-down").replace("APIDown", "WebDown")
+            )
+            assert (await ask(h, "POST", "/-/reload"))[0] == 422
+            assert [one.name for one in h.app.shelf.policy.maintenance] == ["second"]
+            assert [one.name for one in h.app.shelf.index.playbooks] == ["api-down"]
+
     async def test_an_empty_directory_does_not_unload_everything(self, tmp_path):
         async with harness(tmp_path) as h:
             (tmp_path / "playbooks" / "api-down.yaml").unlink()
