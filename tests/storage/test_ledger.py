@@ -13,6 +13,7 @@ from remediator.core.playbook import Limits
 from remediator.core.run import Run, RunEvent, RunState
 from remediator.core.snapshot import Candidate, Found, Paused, Score
 from remediator.core.step import Restart
+from remediator.core.target import Health, Instance
 from remediator.core.verdict import Reason
 from remediator.ports import Channel, Fenced, Ledger, LedgerKind, LedgerRow, Message, PlaybookText, Store
 from tests.builders import NOW, alert, playbook, workload
@@ -430,6 +431,19 @@ class TestClaim:
 
 
 class TestFacts:
+    async def test_instances_and_peers_that_another_run_is_at_work_on_are_in_flight(self, store):
+        one, two, three = (Instance(f"id-{number}", f"shop-api-{number}", Health.HEALTHY) for number in (1, 2, 3))
+        mine = workload(kind="container", name="shop-api-1", instances=(one,), peers=(two, three))
+        theirs = workload(kind="container", name="shop-api-2", instances=(two,), peers=(one, three))
+
+        def work(ledger):
+            run = replace(leased(ledger), target=theirs.id)
+            ledger.claims.claim(run, theirs.locks, NOW, INTENT)
+            asking = Candidate("another", opened(ledger, alertname="Asking"), playbook(), 0, Restart(), Found((mine,)))
+            return ledger.claims.facts(asking).in_flight
+
+        assert await store.run(work) == {"shop-api-2"}
+
     """The answers to what guards ask."""
 
     async def test_an_empty_ledger_knows_nothing_against_anything(self, store):
