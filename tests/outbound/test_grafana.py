@@ -49,8 +49,8 @@ async def test_the_tag_of_the_run_is_there_once_though_it_was_given_too(annotati
     assert grafana.annotations[int(receipt)]["tags"] == ["run:r1", "remediator"]
 
 
-async def test_a_delivery_that_arrived_without_an_answer_is_found_again(annotations, grafana, monkeypatch):
-    monkeypatch.setattr("remediator.outbound.exchange.TIMEOUT_S", 0.2)
+async def test_a_delivery_that_arrived_without_an_answer_is_found_again(annotations, grafana):
+    annotations._grafana = replace(annotations._grafana, seconds=0.2)
     grafana.slow = True
     with pytest.raises(TransientError, match=r"Grafana did not answer within 0\.2s"):
         await annotations.deliver(FIRST)
