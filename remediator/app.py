@@ -33,7 +33,7 @@ from remediator.outbound.grafana import GrafanaAnnotations
 from remediator.outbound.notify import EscalationWebhook
 from remediator.outbound.prometheus import PrometheusClient
 from remediator.playbook_files import parse_playbook
-from remediator.ports import Actuator, Announcer, Channel, Clock, Executor, Platform, Store, StoreUnavailable
+from remediator.ports import Actuator, AlertList, Announcer, Channel, Clock, Executor, Platform, Store, StoreUnavailable
 from remediator.reconcile import Reconciliation, Rhythm
 from remediator.remediate import Remediator
 from remediator.settings import Settings
@@ -66,11 +66,12 @@ class BadConfiguration(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The neighbours: what is acted on, what housekeeping asks, who is told."""
+    """The neighbours: what is acted on, what housekeeping asks, who is told, whose list of alerts is reconciled with."""
 
     world: World
     inventories: Sequence[Inventory] = ()
     announcers: Mapping[Channel, Announcer] = field(default_factory=dict)
+    alert_list: AlertList | None = None
 
 
 class OpenStore(Store, Protocol):
@@ -197,9 +198,8 @@ async def surroundings(
             if settings.alertmanager_url
             else None
         )
-        yield Surroundings(
-            World(platforms, actuators, executors, alerts, prometheus), inventories, announcers(settings, session)
-        )
+        world = World(platforms, actuators, executors, alerts, prometheus)
+        yield Surroundings(world, inventories, announcers(settings, session), alerts)
 
 
 def announcers(settings: Settings, session: ClientSession) -> Mapping[Channel, Announcer]:
@@ -254,7 +254,7 @@ async def running(
         watchdog = DeadMansSwitch(store, lambda: shelf.policy, telemetry)
         reconciliation = Reconciliation(
             store,
-            around.world.alerts,
+            around.alert_list,
             lambda: Admission(shelf.index, lambda: new_id(clock.now())),
             lambda: shelf.policy,
             Rhythm(settings.reconcile_every, settings.alertmanager_warm_up),

@@ -181,6 +181,10 @@ class AlertSource(Protocol):
         """What it says now of the alert with exactly these labels. Raises TransientError or PermanentError."""
         ...
 
+
+class AlertList(Protocol):
+    """Alertmanager's own list, to reconcile with."""
+
     async def everything(self) -> Everything:
         """All that fires and is routed to us. Raises TransientError, or PermanentError, too, where no route leads to us."""
         ...

@@ -21,7 +21,7 @@ from remediator.core.snapshot import Policy
 from remediator.core.verdict import Reason
 from remediator.ingress.expand import Admission, Recovery, recovery
 from remediator.ingress.payload import refusal
-from remediator.ports import AlertSource, Everything, Ledger, ListedAlert, PortError, Store, StoreUnavailable
+from remediator.ports import AlertList, Everything, Ledger, ListedAlert, PortError, Store, StoreUnavailable
 from remediator.telemetry import Telemetry
 
 ALERTS_AT_ONCE = 100
@@ -49,7 +49,7 @@ class Reconciliation:
     def __init__(
         self,
         store: Store,
-        alerts: AlertSource | None,
+        alerts: AlertList | None,
         admission: Callable[[], Admission],
         policy: Callable[[], Policy],
         rhythm: Rhythm,
@@ -98,7 +98,7 @@ class Reconciliation:
             self._tell.drifted(drift)
             self._wake()
 
-    async def _ask(self, alerts: AlertSource) -> Everything | None:
+    async def _ask(self, alerts: AlertList) -> Everything | None:
         """All that fires; None if Alertmanager does not say: nothing is concluded from that, and guards make steps wait."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

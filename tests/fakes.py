@@ -269,7 +269,7 @@ async def harness(
     told = {channel: KeptMessages() for channel in Channel}
     announcers = {channel: announcer(channel) if announcer else told[channel] for channel in Channel}
     log, clock = SilentLog(), SettableClock(away)
-    around = Surroundings(world, [platform.inventory], announcers)
+    around = Surroundings(world, [platform.inventory], announcers, alerts)
     async with running(configured, log, clock, around) as app, ClientSession() as session:
         yield Harness(app, session, platform, log, clock, told)
 

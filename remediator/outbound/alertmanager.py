@@ -28,7 +28,10 @@ READ_AT_ONCE = 500
 
 
 class AlertmanagerClient:
-    """Implements `ports.AlertSource`. Reads only. `receiver` is what Alertmanager's configuration calls us."""
+    """Implements `ports.AlertSource` and `ports.AlertList`. Reads only.
+
+    `receiver` is what Alertmanager's configuration calls us.
+    """
 
     def __init__(self, session: ClientSession, url: str, receiver: str = "remediator") -> None:
         self._alertmanager = Neighbour("Alertmanager", session, url)
