@@ -107,7 +107,7 @@ class TestOpening:
             await later(h, 30 * MINUTE)
             await message(h, Channel.ESCALATION)
             await h.post(resolved())
-            await h.until("escalated")  # it is told, and held, until then
+            await h.until("escalated", seconds=30)  # it is told, and held, until then
             assert await breakers(h) == [("open", "api-down", API)]
 
     async def test_a_repair_after_which_the_alert_fires_again_too_soon_is_one(self, tmp_path):
