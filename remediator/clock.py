@@ -21,7 +21,7 @@ def new_id(now: datetime) -> str:
     """A run's id: 9 characters of the time in milliseconds, so that ids sort by age, and 5 that cannot be guessed."""
     millis = int(now.timestamp() * 1000)
     stamp = "".join(_ALPHABET[millis >> shift & 31] for shift in range(40, -1, -5))
-    return stamp + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    return stamp + "".join(_ALPHABET[byte & 31] for byte in secrets.token_bytes(5))
 
 
 def jitter(low: float, high: float) -> float:

@@ -294,7 +294,7 @@ class Inbox(Protocol):
         ...
 
     def take(self, limit: int) -> Sequence[Inbound]:
-        """The oldest messages, not yet removed."""
+        """The oldest messages, not yet removed: at most `limit` and as many as are read quickly, but one if there is any."""
         ...
 
     def oldest(self) -> int | None:

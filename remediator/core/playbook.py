@@ -22,7 +22,10 @@ class Mode(StrEnum):
 
     @property
     def rank(self) -> int:
-        return list(Mode).index(self)
+        return _RISING.index(self)
+
+
+_RISING = tuple(Mode)
 
 
 def lowest(modes: Iterable[Mode]) -> Mode:

@@ -12,7 +12,16 @@ from remediator.storage.database import Database
 from remediator.storage.episodes import EPISODES
 
 PUT = "INSERT INTO inbox (received_at, body) VALUES (:received_at, :body)"
-TAKE = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT :limit"
+# Bodies are read up to so many bytes, but always one: a batch of large messages is full after the first of them.
+TAKE = """
+    SELECT id, received_at, body FROM inbox
+     WHERE id IN (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
+                                    FROM (SELECT id, length(body) AS bytes FROM inbox
+                                           WHERE set_aside = 0 ORDER BY id LIMIT :limit) AS oldest) AS summed
+                   WHERE before < :bytes)
+     ORDER BY id
+"""
+BYTES_MAX = 128 * 1024
 OLDEST = "SELECT id FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT 1"
 SET_ASIDE = "UPDATE inbox SET set_aside = 1 WHERE id = :id AND set_aside = 0"
 REMOVE = "DELETE FROM inbox WHERE id = :id"
@@ -30,7 +39,7 @@ class SqlInbox:
         return self._db.try_lock(EPISODES)
 
     def take(self, limit: int) -> Sequence[Inbound]:
-        rows = self._db.all(TAKE, limit=limit)
+        rows = self._db.all(TAKE, limit=limit, bytes=BYTES_MAX)
         return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
 
     def oldest(self) -> int | None:

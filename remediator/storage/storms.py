@@ -17,9 +17,12 @@ from remediator.storage.database import Database
 from remediator.storage.runs import append_apart
 
 LAST = "SELECT at, data FROM ledger WHERE kind = 'storm' ORDER BY id DESC LIMIT 1"
+# Counted no further than the answer needs: it is asked with every batch of alerts, and in a storm there are thousands.
 AIMS = """
-    SELECT count(*) AS aims FROM (SELECT DISTINCT aim FROM runs WHERE created_at > :since AND aim <> '') AS lately
+    SELECT count(*) AS aims
+      FROM (SELECT DISTINCT aim FROM runs WHERE created_at > :since AND aim <> '' LIMIT :most) AS lately
 """
+AIMS_MAX = 1_000_000
 EXPLAIN = """
     INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data, attempt)
     SELECT :at, 'decision', id, episode_id, playbook, rung, '', '', '', :data, 0
@@ -45,18 +48,23 @@ class SqlStorms:
     def look(self, at: datetime) -> Storm | None:
         limits = self._policy().storm
         blowing = self.current()
-        aims = int(self._db.one(AIMS, since=micros(at - limits.window))["aims"])
+        threshold = limits.targets if blowing is None else limits.calm
+        is_above = self._aims(at - limits.window, threshold + 1) > threshold
         changed: Storm | None = None
-        if blowing is None and aims > limits.targets:
-            blowing = changed = Storm(at, aims)
+        if blowing is None and is_above:
+            blowing = changed = Storm(at, self._aims(at - limits.window, AIMS_MAX))
             self._put_on_record(blowing, at, on=True)
-        elif blowing is not None and aims <= limits.calm:
+        elif blowing is not None and not is_above:
             changed, blowing = replace(blowing, over_at=at), None
             self._put_on_record(changed, at, on=False)
             self._db.run(WAKE, at=micros(at))
         if blowing is not None:
             self._hold(blowing, at)
         return changed
+
+    def _aims(self, since: datetime, most: int) -> int:
+        """Distinct aims since then, counted up to `most`."""
+        return int(self._db.one(AIMS, since=micros(since), most=most)["aims"])
 
     def _put_on_record(self, storm: Storm, at: datetime, *, on: bool) -> None:
         append_apart(self._db, LedgerRow(at, LedgerKind.STORM, data={"on": on, "targets": storm.targets}))

@@ -55,24 +55,18 @@ def breaker(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
 
 def of_target(results: Sequence[Result], openings: Sequence[datetime], limits: BreakerLimits) -> BreakerState:
     """The breaker of one target after `results` (oldest first), given when its episodes opened."""
-    state, in_a_row = CLOSED, 0
-    target = results[0].target if results else ""
-    for result in _scored(results, [(target, at) for at in openings], limits):
-        match result.score:
-            case Score.SUCCESS | Score.RESET:
-                state, in_a_row = CLOSED, 0
-            case Score.FAILURE:
-                in_a_row += 1
-                if state.open_until is not None or in_a_row >= limits.failures:
-                    state = _opened_again(state, result.at, limits)
-            case Score.NEUTRAL:
-                pass
+    state = CLOSED
+    for in_a_row, failed_at in enumerate(_failures_of_late(results, sorted(openings), limits), 1):
+        if state.open_until is not None or in_a_row >= limits.failures:
+            state = _opened_again(state, failed_at, limits)
     return state
 
 
 def of_playbook(results: Sequence[Result], limits: BreakerLimits, openings: Sequence[Opening] = ()) -> BreakerState:
     """The breaker of one playbook over all of its targets: opens when enough distinct ones failed within the window."""
     state = CLOSED
+    if len({result.target for result in results}) < limits.targets:
+        return state  # so few targets cannot open it
     failed: dict[str, datetime] = {}
     for result in _scored(results, openings, limits):
         match result.score:
@@ -100,16 +94,35 @@ def _opened_again(state: BreakerState, at: datetime, limits: BreakerLimits) -> B
     return BreakerState(at + open_for, state.opened_times + 1)
 
 
+def _failures_of_late(results: Sequence[Result], fired: Sequence[datetime], limits: BreakerLimits) -> list[datetime]:
+    """When one target failed, oldest first, since its last success or reset: what was before that has no say any more."""
+    failures: list[datetime] = []
+    for result in reversed(results):
+        again_at = _fired_again_at(result, fired, limits)
+        if result.score is Score.RESET or (result.score is Score.SUCCESS and again_at is None):
+            break
+        if result.score is not Score.NEUTRAL:
+            failures.append(again_at or result.at)
+    failures.reverse()
+    return failures
+
+
 def _scored(results: Sequence[Result], openings: Sequence[Opening], limits: BreakerLimits) -> Iterator[Result]:
     """Results, with each success whose target fired again too soon turned into a failure, at the re-fire."""
     fired: dict[str, list[datetime]] = {}
-    for target, at in sorted(openings):
+    for target, at in openings:
         fired.setdefault(target, []).append(at)
+    for each in fired.values():
+        each.sort()
     for result in results:
-        if result.score is Score.SUCCESS:
-            after = fired.get(result.target, [])
-            following = bisect_right(after, result.at)
-            if following < len(after) and after[following] < result.at + limits.min_healthy_period:
-                yield Result(after[following], result.target, Score.FAILURE)
-                continue
-        yield result
+        again_at = _fired_again_at(result, fired.get(result.target, ()), limits)
+        yield result if again_at is None else Result(again_at, result.target, Score.FAILURE)
+
+
+def _fired_again_at(result: Result, fired: Sequence[datetime], limits: BreakerLimits) -> datetime | None:
+    """When the target of a success fired again within the healthy period; `fired` is in order. None: it did not."""
+    if result.score is not Score.SUCCESS:
+        return None
+    following = bisect_right(fired, result.at)
+    is_too_soon = following < len(fired) and fired[following] < result.at + limits.min_healthy_period
+    return fired[following] if is_too_soon else None

@@ -10,7 +10,8 @@ from remediator.core.verdict import Pass, Reason, Refuse, Verdict
 def masking(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
     budget = candidate.limits.masking
     results = snapshot.ledger.results_on_target
-    repairs = sum(result.score is Score.SUCCESS and result.at + budget.window > now for result in results)
+    since = now - budget.window
+    repairs = sum(result.at > since for result in results if result.score is Score.SUCCESS)
     if repairs < budget.count:
         return Pass(f"repaired {repairs} times within {brief(budget.window)}")
     seen = f"repaired {repairs} times within {brief(budget.window)}: the repairs hide a fault, which people should find"
