@@ -266,7 +266,9 @@ async def running(
         for each in (
             worker,
             Delivery(store, around.announcers, jitter, clock, telemetry),
-            Housekeeping(store, around.inventories, lambda: shelf.index, lambda: shelf.policy, clock, telemetry),
+            Housekeeping(
+                store, around.inventories, lambda: shelf.index, lambda: shelf.policy, clock, telemetry, settings.retention
+            ),
             reconciliation,
             watchdog,
         ):

@@ -1,8 +1,12 @@
-"""What is done every few seconds, whatever happens: expire silent episodes, remember releases, set the gauges."""
+"""What is done every few seconds, whatever happens: expire silent episodes, remember releases, set the gauges.
+
+And every hour, in rounds of a few milliseconds: forget what was over long ago.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from remediator.core.playbook import PlaybookIndex
 from remediator.core.snapshot import Policy
@@ -11,6 +15,13 @@ from remediator.ports import Clock, Ledger, PortError, Standing, Store, StoreUna
 from remediator.telemetry import Telemetry
 
 EVERY_SECONDS = 15.0
+SWEEP_EVERY = timedelta(hours=1)
+SWEEPS_AT_ONCE = 100
+SWEEP_REST_SECONDS = 0.02
+"""Between two rounds of forgetting: intake never waits for more than one."""
+JUMP_MAX = timedelta(minutes=1)
+AFTER_A_JUMP = timedelta(days=1)
+"""A clock that is a year ahead for an hour must not make the ledger forget what limits count (promise S12)."""
 
 Inventory = Callable[[], Awaitable[Sequence[Workload]]]
 """Every workload that has opted in, as it runs now. Raises TransientError or PermanentError."""
@@ -25,6 +36,7 @@ class Housekeeping:
         policy: Callable[[], Policy],
         clock: Clock,
         telemetry: Telemetry,
+        retention: timedelta,
     ) -> None:
         self._store = store
         self._inventories = inventories
@@ -32,12 +44,18 @@ class Housekeeping:
         self._policy = policy
         self._clock = clock
         self._tell = telemetry
+        self._retention = retention
+        self._sweeps_again_at = clock.now() + SWEEP_EVERY
+        self._swept_to: tuple[datetime, int] | None = None
+        self._ticks: tuple[datetime, float] | None = None
+        """What the clock and the loop's own time said when last looked at: they must go equally fast."""
 
     async def run(self) -> None:
         """Keep house until cancelled. Platforms that do not answer hold up nothing but their own inventory."""
         while True:
             with suppress(StoreUnavailable):
                 await self.tidy()
+                await self.forget()
             await self.take_inventory()
             await asyncio.sleep(EVERY_SECONDS)
 
@@ -68,6 +86,32 @@ class Housekeeping:
         for name, standing in standings.items():
             metrics.breakers_open.labels(name).set(standing.breakers_open)
             metrics.rate_remaining.labels(name).set(standing.rate_remaining)
+
+    async def forget(self) -> None:
+        """Some rounds of retention, if it is time for them; the rest of a long one is left to the next call."""
+        now = self._clock.now()
+        if self._clock_has_jumped(now):
+            self._sweeps_again_at = now + AFTER_A_JUMP
+        if now < self._sweeps_again_at:
+            return
+        rows = 0
+        for _ in range(SWEEPS_AT_ONCE):
+            swept = await self._store.run(lambda ledger: ledger.retention.sweep(now - self._retention, self._swept_to))
+            self._swept_to = swept.goes_on
+            rows += swept.rows
+            if swept.goes_on is None:
+                self._sweeps_again_at = now + SWEEP_EVERY
+                break
+            await asyncio.sleep(SWEEP_REST_SECONDS)
+        if rows:
+            self._tell.metrics.forgotten.inc(rows)
+            self._tell.log.info("ledger.forgotten", rows=rows)
+
+    def _clock_has_jumped(self, now: datetime) -> bool:
+        before, self._ticks = self._ticks, (now, asyncio.get_running_loop().time())
+        if before is None:
+            return False
+        return abs(now - before[0] - timedelta(seconds=self._ticks[1] - before[1])) > JUMP_MAX
 
     async def take_inventory(self) -> None:
         """Remember what every opted-in workload runs, so that there is something to roll back to."""

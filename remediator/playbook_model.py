@@ -19,13 +19,23 @@ from pydantic import (
 )
 
 from remediator.core.matching import Matcher, MatchOp, parse_matcher
-from remediator.core.playbook import BreakerLimits, Condition, Limits, Mode, RateLimit, Verification, brief, parse_condition
+from remediator.core.playbook import (
+    LOOK_BACK_MAX,
+    BreakerLimits,
+    Condition,
+    Limits,
+    Mode,
+    RateLimit,
+    Verification,
+    brief,
+    parse_condition,
+)
 from remediator.core.step import CHECKS, DIAGNOSES, STEPS, Risk
 from remediator.durations import Duration, Rate
 from remediator.playbook_steps import Bounds, Item, Part, Text, item_model, name_template
 from remediator.yaml_lines import shown
 
-SHORTEST, DAY, MONTH = timedelta(milliseconds=1), timedelta(days=1), timedelta(days=30)
+SHORTEST, DAY, MONTH = timedelta(milliseconds=1), timedelta(days=1), LOOK_BACK_MAX
 RATE_MAX = RateLimit(1000, MONTH)
 MASKING_MAX = 50
 NAME_PATTERN = "[a-z0-9]+(-[a-z0-9]+)*"

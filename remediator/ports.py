@@ -590,6 +590,23 @@ class Releases(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one round of retention came to: rows deleted, and where the next round goes on; None: all was looked at."""
+
+    rows: int
+    goes_on: tuple[datetime, int] | None
+
+
+class Retention(Protocol):
+    def sweep(self, before: datetime, after: tuple[datetime, int] | None = None) -> Swept:
+        """Forget some of what was over before then and that no guard asks for, as much as fits one short transaction.
+
+        `before` must be longer ago than any limit looks back. `after` is where the last round said that the next goes on.
+        """
+        ...
+
+
 class Ledger(Protocol):
     """One transaction's view of the store. Synchronous: it runs on the store's own thread, or inline in a simulation."""
 
@@ -630,6 +647,9 @@ class Ledger(Protocol):
 
     @property
     def releases(self) -> Releases: ...
+
+    @property
+    def retention(self) -> Retention: ...
 
 
 class Store(Protocol):

@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from remediator.core.playbook import Mode, RateLimit
+from remediator.core.playbook import LOOK_BACK_MAX, Mode, RateLimit, brief
 from remediator.core.snapshot import Policy, StormLimits
 from remediator.durations import Duration, Rate
 from remediator.yaml_lines import FileProblem, Lines, Problem, instead, load_yaml, problems_of, read_text
@@ -18,6 +28,7 @@ from remediator.yaml_lines import FileProblem, Lines, Problem, instead, load_yam
 PREFIX = "REMEDIATOR_"
 NO_SETTINGS = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}OPERATOR_TOKEN"})
 """Where the file of settings is, and what an operator's command line says who they are by."""
+RETENTION_MAX = timedelta(days=36_500)
 FILE_ONLY = frozenset({"services", "commands", "storm"})
 """Too structured for an environment variable."""
 _NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
@@ -162,6 +173,8 @@ class Settings(_Section):
     """Longer than Alertmanager's `repeat_interval` (4 h by default), or firing alerts expire between two re-sends."""
     confirm_after: Duration = timedelta(seconds=10)
     """A later message confirms a possible late re-send only if it comes at least this long after it."""
+    retention: Annotated[Duration, Field(validate_default=True)] = timedelta(days=90)
+    """What is over is forgotten after this."""
     lease: Duration = timedelta(seconds=60)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     body_timeout: Duration = timedelta(seconds=10)
@@ -170,6 +183,14 @@ class Settings(_Section):
     shutdown_grace: Duration = timedelta(seconds=20)
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("retention")
+    @classmethod
+    def _remembers_what_is_asked(cls, retention: timedelta, info: ValidationInfo) -> timedelta:
+        least = max(LOOK_BACK_MAX, *(limit.window for limit in info.data.get("max_actions", ())))
+        if not least <= retention <= RETENTION_MAX:
+            raise ValueError(f"must be from {brief(least)}, which is as long as a limit looks back, to {brief(RETENTION_MAX)}")
+        return retention
 
     @property
     def policy(self) -> Policy:

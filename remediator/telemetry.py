@@ -77,6 +77,7 @@ class Metrics:
         self.watchdog_seen_at = gauge(
             "watchdog_last_seen_timestamp_seconds", "When an alert called Watchdog was last heard, 0 if never."
         )
+        self.forgotten = counter("forgotten_rows_total", "Rows of the store that retention deleted.")
         self.store_up = gauge("store_up", "1 while the store can be written.")
         self.paused = gauge("paused", "1 while remediator is paused.")
         self.build_info = gauge("build_info", "1, with the version.", "version")

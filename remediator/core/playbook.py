@@ -33,6 +33,10 @@ def lowest(modes: Iterable[Mode]) -> Mode:
     return min(modes, key=lambda mode: mode.rank)
 
 
+LOOK_BACK_MAX = timedelta(days=30)
+"""The longest time that any limit of a playbook looks back: what was before is nobody's business any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimit:
     """At most `count` intents in any half-open window [t, t + `window`): exact and sliding, never per calendar hour."""

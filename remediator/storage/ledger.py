@@ -13,6 +13,7 @@ from remediator.storage.heartbeats import SqlHeartbeats
 from remediator.storage.inbox import SqlInbox
 from remediator.storage.outbox import SqlOutbox
 from remediator.storage.releases import SqlReleases
+from remediator.storage.retention import SqlRetention
 from remediator.storage.runs import SqlRuns
 from remediator.storage.storms import SqlStorms
 from remediator.storage.switch import SqlSwitch
@@ -34,6 +35,7 @@ class SqlLedger:
         self.claims = SqlClaims(db, self, policy)
         self.switch = SqlSwitch(db)
         self.outbox = SqlOutbox(db)
+        self.retention = SqlRetention(db)
 
     @property
     def now(self) -> datetime:

@@ -9,10 +9,11 @@ from remediator.storage.database import Database
 
 # News of a message that was given up are tried anew; that it may have arrived (an attempt) is not forgotten.
 PUT = """
-    INSERT INTO outbox (key, channel, payload, version, attempts, receipt, due_at, dropped_why)
-    VALUES (:key, :channel, :payload, 1, 0, '', :at, '')
+    INSERT INTO outbox (key, channel, payload, version, attempts, receipt, due_at, dropped_why, put_at)
+    VALUES (:key, :channel, :payload, 1, 0, '', :at, '', :at)
     ON CONFLICT (key) DO UPDATE
        SET payload = excluded.payload, version = outbox.version + 1, due_at = excluded.due_at, dropped_why = '',
+           put_at = excluded.put_at,
            attempts = CASE WHEN outbox.dropped_why = '' THEN outbox.attempts ELSE 1 END
 """
 # Whose attempt is being put on record by another process is passed over; afterwards it is not due any more.

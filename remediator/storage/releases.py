@@ -16,6 +16,13 @@ PREVIOUS = """
 ROLLED_OUT = """
     SELECT seen_at FROM releases WHERE workload = :workload AND release = :release ORDER BY id DESC LIMIT 1
 """
+# A rollback goes back one release at a time, and each that was rolled back from is forgotten.
+KEPT = 20
+DROP_OLD = """
+    DELETE FROM releases
+     WHERE workload = :workload
+       AND id <= (SELECT id FROM releases WHERE workload = :workload ORDER BY id DESC LIMIT 1 OFFSET :kept)
+"""
 ALL = "SELECT DISTINCT release FROM releases ORDER BY release"
 FORGET = "DELETE FROM releases WHERE workload = :workload AND release = :release"
 
@@ -29,6 +36,7 @@ class SqlReleases:
         if not workload.release or (latest is not None and latest["release"] == workload.release):
             return False
         self._db.run(RECORD, workload=workload.id, release=workload.release, at=micros(at))
+        self._db.run(DROP_OLD, workload=workload.id, kept=KEPT)
         return True
 
     def previous(self, workload: Workload) -> str:

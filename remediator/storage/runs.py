@@ -14,9 +14,11 @@ from remediator.storage.database import Database
 from remediator.storage.episodes import GET as EPISODE
 from remediator.storage.episodes import episode_of
 
+# `admitted_at`: when a run was last admitted with this text, to the day.
 KEEP_PLAYBOOK = """
     INSERT INTO playbooks (version, name, source, admitted_at) VALUES (:version, :name, :source, :at)
-    ON CONFLICT (version) DO NOTHING
+    ON CONFLICT (version) DO UPDATE SET admitted_at = excluded.admitted_at
+       WHERE excluded.admitted_at > playbooks.admitted_at + 86400000000
 """
 PLAYBOOK = "SELECT name, version, source FROM playbooks WHERE version = :version"
 # An episode that goes on in another run goes on where it was: above the rungs that were sent already.

@@ -47,7 +47,7 @@ episodes = Table(
     _partial("episodes_open_name", "alertname", where="state = 'open'"),
     _partial("episodes_open_heard", "heard_at", where="state = 'open'"),
     _partial("episodes_over", "key", "id", where="state <> 'open'"),
-    _partial("episodes_over_heard", "heard_at", where="state <> 'open'"),
+    _partial("episodes_over_heard", "heard_at", "id", where="state <> 'open'"),
 )
 
 playbooks = Table(
@@ -87,7 +87,7 @@ runs = Table(
     _partial("runs_target", "target", "created_at", where="target <> ''"),
     _partial("runs_playbook", "playbook", "created_at", where="target <> ''"),
     _partial("runs_aimed", "created_at", "aim", where="aim <> ''"),
-    _partial("runs_finished", "finished_at", where="finished_at IS NOT NULL"),
+    _partial("runs_waiting", "reason", "target", where="state = 'waiting'"),
 )
 
 locks = Table(
@@ -131,6 +131,7 @@ ledger = Table(
     _partial("ledger_results_playbook", "playbook", "id", where="kind = 'result'"),
     _partial("ledger_switch", "id", where="kind = 'switch'"),
     _partial("ledger_storm", "id", where="kind = 'storm'"),
+    _partial("ledger_apart", "episode_id", where="run_id = ''"),
 )
 
 outbox = Table(
@@ -144,7 +145,9 @@ outbox = Table(
     Column("receipt", Text, nullable=False),
     Column("due_at", BigInteger),
     Column("dropped_why", Text, nullable=False),
+    Column("put_at", BigInteger, nullable=False, server_default="0"),
     _partial("outbox_due", "due_at", where="due_at IS NOT NULL"),
+    _partial("outbox_told", "put_at", where="due_at IS NULL"),
 )
 
 releases = Table(

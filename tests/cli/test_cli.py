@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from remediator.cli.main import parser
+from remediator.storage.migrate import HEAD
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 
@@ -130,6 +131,7 @@ class TestCheck:
         [
             ("REMEDIATOR_MODE", "atuo", "auto"),
             ("REMEDIATOR_MDOE", "auto", "REMEDIATOR_MODE"),
+            ("REMEDIATOR_RETENTION", "29d", "30d, which is as long as a limit looks back"),
             ("REMEDIATOR_PLAYBOOK_MODES", "api-donw=auto", "api-donw"),
             ("REMEDIATOR_WEBHOOK_TOKEN_FILE", "nowhere", "nowhere"),
             ("REMEDIATOR_CONFIG", "nowhere.yaml", "nowhere.yaml"),
@@ -221,8 +223,8 @@ class TestServe:
 
     def test_migrate_says_what_it_did(self, tmp_path):
         store = {"REMEDIATOR_STORE": "sqlite:///new.db"}
-        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0002; it was not there\n"
-        assert remediator("migrate", cwd=tmp_path, **store).stdout == "the schema is 0002\n"
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == f"the schema is {HEAD}; it was not there\n"
+        assert remediator("migrate", cwd=tmp_path, **store).stdout == f"the schema is {HEAD}\n"
 
 
 class TestRemote:

@@ -1,7 +1,6 @@
 """The SQLite store: grouped commits that spoil nobody's work, failures that pass, one process, one schema."""
 
 import asyncio
-import re
 import resource
 import sqlite3
 import subprocess
@@ -248,27 +247,6 @@ class TestSchema:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         connection.close()
         assert tables == {"runs"}
-
-    def test_what_is_asked_again_and_again_uses_an_index_however_many_runs_there_were(self, tmp_path):
-        from remediator.storage import approvals, breakers, claims, episodes, runs, storms
-
-        upgrade(tmp_path / "store.db")
-        connection = connect(tmp_path / "store.db")
-        for sql in (
-            runs.LEASE, runs.NEXT_DUE, runs.RENEW, runs.LAST_OF, runs.TIMELINE, runs.ADMIT, runs.LIST,
-            runs.LIST_IN_STATE, runs.COUNT_IN_DOUBT, episodes.OPEN, episodes.LAST,
-            episodes.SILENT, episodes.WAKE, claims.LAST_FINISHED,
-            claims.INTENTS_OF_ALL, claims.INTENTS_OF_PLAYBOOK, claims.INTENTS_ON_TARGET,
-            claims.LAST_SWITCH, claims.OTHERS_IN_FLIGHT, breakers.RESULTS_OF_PLAYBOOK, breakers.RESULTS_ON_TARGET,
-            breakers.OPENINGS, breakers.OPENINGS_OF_PLAYBOOK, breakers.IN_DOUBT, approvals.ASKED, approvals.ANSWERED,
-            approvals.GIVEN, approvals.USED, approvals.COUNT_PENDING, storms.LAST, storms.EXPLAIN, storms.HOLD, storms.WAKE,
-        ):  # fmt: skip
-            names = dict.fromkeys(re.findall(r":(\w+)", sql), 0)
-            plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", names)]
-            scans = [step for step in plan if step.startswith("SCAN") and not re.search("INDEX|CONSTANT|SCAN due", step)]
-            sorts = [step for step in plan if "TEMP B-TREE" in step and sql in (runs.LIST, runs.LIST_IN_STATE)]
-            assert not scans + sorts, (sql, plan)
-        connection.close()
 
 
 async def test_a_large_commit_does_not_hold_up_the_loop(tmp_path):

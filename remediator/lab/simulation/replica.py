@@ -35,6 +35,7 @@ from remediator.world import World
 
 EPOCH = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 CONFIRM_AFTER = timedelta(seconds=10)
+RETENTION = timedelta(days=90)
 ANSWER_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 20.0
 GRACE = timedelta(seconds=5)
@@ -118,7 +119,7 @@ class Replica:
         pace = Pace(process.name, LEASE, RUNS_MAX, worked=lambda: 0.0)
         self.worker = Worker(self.store, remediator, around.playbooks, self._new_id, clock, pace, telemetry, leases)
         delivery = Delivery(self.store, {}, around.random.uniform, clock, telemetry)
-        housekeeping = Housekeeping(self.store, [], around.playbooks, lambda: around.policy, clock, telemetry)
+        housekeeping = Housekeeping(self.store, [], around.playbooks, lambda: around.policy, clock, telemetry, RETENTION)
         around.scheduler.spawn(process, self._live(self.worker), f"{process.name} works")
         around.scheduler.spawn(process, _again(delivery.deliver_due), f"{process.name} delivers")
         around.scheduler.spawn(process, _again(housekeeping.tidy), f"{process.name} keeps house")
