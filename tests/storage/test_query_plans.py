@@ -34,6 +34,7 @@ MAY_GO_THROUGH: Mapping[str, Sequence[str]] = {
     "runs.LIST": ["runs"],  # by its key, from the newest, to its limit
     "episodes.COUNT_OPEN": OPEN_NOW,
     "episodes.ALL_OPEN": OPEN_NOW,
+    "episodes.UNMUTE_ALL": OPEN_NOW,
     "claims.LAST_SWITCH": ["ledger_switch"],
     "claims.INTENTS_OF_ALL": ["ledger_intents"],  # to its limit
     "storms.LAST": ["ledger_storm"],
