@@ -5,7 +5,7 @@ Adapters translate their library's errors into the three families below, with `f
 itself; `OutcomeUnknown` may or may not have happened and must be observed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -313,6 +313,10 @@ class Episodes(Protocol):
         """Open, refresh or close the alert's episode; the episode after it, None when it was ignored."""
         ...
 
+    def hear_all(self, alerts: Sequence[tuple[Alert, datetime]]) -> Iterator[tuple[Heard, Episode | None]]:
+        """`hear` of each in turn, for much less than one by one where the database is another process."""
+        ...
+
     def confirm(self, episode: int, *, firing: bool) -> None:
         """What Alertmanager itself says: an episode that it does not list as firing waits for another message."""
         ...
@@ -356,8 +360,8 @@ class Runs(Protocol):
 
     def admit(
         self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime, aim: str = ""
-    ) -> bool:
-        """A new run, due at once. False, and nothing is done, if the episode has a live run already.
+    ) -> None:
+        """A new run, due at once; nothing is done if the episode has a live run already.
 
         `aim` is what its playbook selects, in words, before any platform was asked: what a storm is counted by.
         """

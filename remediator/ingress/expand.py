@@ -87,13 +87,17 @@ def expand(
     admission = Admission(playbooks, partial(new_id, now))
     done = Expanded()
     taken: list[Inbound] = []
+    batch: list[tuple[Alert, datetime]] = []
     for message in ledger.inbox.take(messages_max):
-        for alert in _alerts_of(message, done):
-            _hear(ledger, alert, message.received_at, admission, done)
-            done.alerts += 1
+        batch += [(alert, message.received_at) for alert in _alerts_of(message, done)]
         taken.append(message)
-        if done.alerts >= ALERTS_MAX:
+        if len(batch) >= ALERTS_MAX:
             break
+    done.alerts = len(batch)
+    alerts = [(alert, at) for alert, at in batch if not _is_watchdog(alert, at, done)]
+    for (_, at), (heard, episode) in zip(alerts, ledger.episodes.hear_all(alerts), strict=True):
+        if episode is not None:
+            _follow(ledger, heard, episode, at, admission, done)
     ledger.inbox.remove(taken)
     if done.watchdog_at is not None:
         ledger.heartbeats.beat(WATCHDOG, done.watchdog_at)
@@ -111,13 +115,15 @@ def _alerts_of(message: Inbound, done: Expanded) -> Sequence[Alert]:
         return ()
 
 
-def _hear(ledger: Ledger, alert: Alert, at: datetime, admission: Admission, done: Expanded) -> None:
-    if alert.labels.get("alertname") == WATCHDOG:
-        done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
-        return
-    heard, episode = ledger.episodes.hear(alert, at)
-    if episode is None:
-        return
+def _is_watchdog(alert: Alert, at: datetime, done: Expanded) -> bool:
+    """The always firing alert is no episode; when it was heard is remembered."""
+    if alert.labels.get("alertname") != WATCHDOG:
+        return False
+    done.watchdog_at = at if alert.status is AlertStatus.FIRING else done.watchdog_at
+    return True
+
+
+def _follow(ledger: Ledger, heard: Heard, episode: Episode, at: datetime, admission: Admission, done: Expanded) -> None:
     match heard:
         case Heard.OPENED | Heard.LATE | Heard.CONFIRMED | Heard.CONTINUED:
             done.unmatched += not admission.admit(ledger, episode, at)

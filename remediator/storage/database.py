@@ -39,6 +39,21 @@ class Database(Protocol):
         """How many rows it changed."""
         ...
 
+    def each(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> Sequence[Any]:
+        """The same question with each of these parameters: the first row, or None, for each."""
+        ...
+
+    def later(self, sql: str, /, **parameters: Any) -> None:
+        """Run it before anything else is asked or done, and within the transaction: nobody waits for it alone.
+
+        What is wrong with it is raised then.
+        """
+        ...
+
+    def add(self, table: str, sql: str, /, **parameters: Any) -> int:
+        """`later`, for a row that is inserted under a new `:id`; the id. Ids of one transaction are above all before it."""
+        ...
+
     def run_many(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> None: ...
 
 
@@ -66,6 +81,17 @@ class SqliteDatabase:
 
     def run(self, sql: str, /, **parameters: Any) -> int:
         return self._connection.execute(sql, parameters).rowcount
+
+    def each(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> Sequence[Any]:
+        return [self._connection.execute(sql, each).fetchone() for each in parameters]
+
+    def later(self, sql: str, /, **parameters: Any) -> None:
+        self._connection.execute(sql, parameters)
+
+    def add(self, table: str, sql: str, /, **parameters: Any) -> int:
+        rowid = self._connection.execute(sql, {"id": None, **parameters}).lastrowid
+        assert rowid is not None
+        return rowid
 
     def run_many(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> None:
         self._connection.executemany(sql, parameters)

@@ -1,6 +1,6 @@
 """Episodes: opened, refreshed, closed as `core.alert.hear` says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from remediator.core.verdict import Reason
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
 from remediator.storage.database import Database
 
+HEARD_AT_ONCE = 200
 EPISODES = "episodes"
 """The scope of whoever opens, closes or expires episodes: one process at a time."""
 
@@ -23,10 +24,9 @@ LAST = """
                          (SELECT max(id) FROM episodes WHERE key = :key AND state <> 'open'))
 """
 INSERT = """
-    INSERT INTO episodes (key, alertname, fingerprint, labels, annotations, state, confirmed,
+    INSERT INTO episodes (id, key, alertname, fingerprint, labels, annotations, state, confirmed,
                           starts_at, opened_at, heard_at, ends_at)
-    VALUES (:key, :alertname, :fingerprint, :labels, :annotations, 'open', :confirmed, :starts_at, :at, :at, NULL)
-    RETURNING id
+    VALUES (:id, :key, :alertname, :fingerprint, :labels, :annotations, 'open', :confirmed, :starts_at, :at, :at, NULL)
 """
 REFRESH = "UPDATE episodes SET heard_at = :at, confirmed = :confirmed WHERE id = :id"
 CONFIRM = "UPDATE episodes SET confirmed = :confirmed WHERE id = :id"
@@ -75,9 +75,20 @@ class SqlEpisodes:
         self._confirm_after = confirm_after
 
     def hear(self, alert: Alert, at: datetime) -> tuple[Heard, Episode | None]:
+        return next(self.hear_all([(alert, at)]))
+
+    def hear_all(self, alerts: Sequence[tuple[Alert, datetime]]) -> Iterator[tuple[Heard, Episode | None]]:
         self._db.lock([EPISODES])
-        key = episode_key(alert.labels)
-        last = self._last(key)
+        for begin in range(0, len(alerts), HEARD_AT_ONCE):
+            some = alerts[begin : begin + HEARD_AT_ONCE]
+            keys = [episode_key(alert.labels) for alert, _ in some]
+            known = self._lasts(dict.fromkeys(keys))
+            for key, (alert, at) in zip(keys, some, strict=True):
+                heard, episode = self._hear(alert, key, known[key], at)
+                known[key] = episode or known[key]
+                yield heard, episode
+
+    def _hear(self, alert: Alert, key: str, last: Episode | None, at: datetime) -> tuple[Heard, Episode | None]:
         heard = hear(alert, last)
         if heard is Heard.IGNORED:
             return heard, None
@@ -92,33 +103,33 @@ class SqlEpisodes:
             case Heard.CLOSED:
                 return self._close(last, alert.ends_at, at)
             case Heard.CONTINUED:
-                self._db.run(REOPEN, id=last.id, at=micros(at))
+                self._db.later(REOPEN, id=last.id, at=micros(at))
                 return replace(last, state=EpisodeState.OPEN, heard_at=at, ends_at=None, muted="")
             case _:
                 confirmed = last.confirmed or heard is Heard.CONFIRMED
-                self._db.run(REFRESH, id=last.id, at=micros(at), confirmed=int(confirmed))
+                self._db.later(REFRESH, id=last.id, at=micros(at), confirmed=int(confirmed))
                 if heard is Heard.CONFIRMED:
-                    self._db.run(WAKE, id=last.id, at=micros(at))
+                    self._db.later(WAKE, id=last.id, at=micros(at))
                 return replace(last, heard_at=at, confirmed=confirmed)
 
     def _close(self, episode: Episode, ends_at: datetime | None, at: datetime) -> Episode:
-        self._db.run(CLOSE, id=episode.id, at=micros(at), ends_at=micros_or_none(ends_at))
-        self._db.run(WAKE, id=episode.id, at=micros(at))
+        self._db.later(CLOSE, id=episode.id, at=micros(at), ends_at=micros_or_none(ends_at))
+        self._db.later(WAKE, id=episode.id, at=micros(at))
         return replace(episode, state=EpisodeState.RESOLVED, heard_at=at, ends_at=ends_at)
 
     def listed(self, alert: Alert, muted: str, at: datetime) -> tuple[Listed, Episode | None]:
         self._db.lock([EPISODES])
         key = episode_key(alert.labels)
-        last = self._last(key)
+        last = self._lasts([key])[key]
         if last is None or not last.is_open:
             return self._missed(alert, key, last, muted, at)
-        self._db.run(LISTED, id=last.id, muted=muted, at=micros(at))
+        self._db.later(LISTED, id=last.id, muted=muted, at=micros(at))
         listed = Listed.KNOWN
         if bool(muted) is not bool(last.muted):
             listed = Listed.MUTED if muted else Listed.UNMUTED
         confirmed = last.confirmed or last.opened_at < at
         if listed is not Listed.KNOWN or confirmed is not last.confirmed:
-            self._db.run(WAKE, id=last.id, at=micros(at))
+            self._db.later(WAKE, id=last.id, at=micros(at))
         return listed, replace(last, muted=muted, listed_at=at, heard_at=max(last.heard_at, at), confirmed=confirmed)
 
     def _missed(self, alert: Alert, key: str, last: Episode | None, muted: str, at: datetime) -> tuple[Listed, Episode | None]:
@@ -129,7 +140,7 @@ class SqlEpisodes:
             episode = self._update(last, Heard.CONTINUED, alert, at)
         else:
             episode = self._open(alert, key, at, confirmed=True)
-        self._db.run(LISTED, id=episode.id, muted="", at=micros(at))
+        self._db.later(LISTED, id=episode.id, muted="", at=micros(at))
         return Listed.OPENED, replace(episode, listed_at=at)
 
     def unlisted(self, since: datetime, at: datetime) -> Sequence[Episode]:
@@ -153,8 +164,8 @@ class SqlEpisodes:
         self._db.lock([EPISODES])
         silent = [episode_of(row) for row in self._db.all(SILENT, heard_before=micros(heard_before))]
         for episode in silent:
-            self._db.run(EXPIRE, id=episode.id)
-            self._db.run(WAKE, id=episode.id, at=micros(at))
+            self._db.later(EXPIRE, id=episode.id)
+            self._db.later(WAKE, id=episode.id, at=micros(at))
         return [replace(episode, state=EpisodeState.EXPIRED) for episode in silent]
 
     def get(self, episode: int) -> Episode:
@@ -178,12 +189,15 @@ class SqlEpisodes:
             found |= {episode.id: episode for episode in met if episode.id != but}
         return list(found.values())
 
-    def _last(self, key: str) -> Episode | None:
-        row = self._db.one(LAST, key=key)
-        return None if row is None else episode_of(row)
+    def _lasts(self, keys: Iterable[str]) -> dict[str, Episode | None]:
+        """Of each key the open episode or, if there is none, the latest that is over."""
+        asked = list(keys)
+        rows = self._db.each(LAST, [{"key": key} for key in asked])
+        return {key: None if row is None else episode_of(row) for key, row in zip(asked, rows, strict=True)}
 
     def _open(self, alert: Alert, key: str, at: datetime, *, confirmed: bool) -> Episode:
-        row = self._db.one(
+        new = self._db.add(
+            "episodes",
             INSERT,
             key=key,
             alertname=alert.labels.get("alertname", ""),
@@ -195,7 +209,7 @@ class SqlEpisodes:
             at=micros(at),
         )
         return Episode(
-            row["id"], key, alert.labels, alert.annotations, EpisodeState.OPEN, confirmed, alert.starts_at, at, at,
+            new, key, alert.labels, alert.annotations, EpisodeState.OPEN, confirmed, alert.starts_at, at, at,
             fingerprint=alert.fingerprint,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """`Database` over one psycopg connection: parameters, locks and the time, as PostgreSQL has them.
 
-The connection is in autocommit mode; whoever owns it begins and ends transactions, and says so with `begun`.
+The connection is in autocommit mode: whoever owns it begins and ends transactions here.
 """
 
 import re
@@ -29,6 +29,12 @@ NAME_SCOPES = """
 """
 LOCK_SCOPES = "SELECT name FROM scopes WHERE name = ANY(:names::text[]) ORDER BY name FOR UPDATE"
 TRY_SCOPE = "SELECT name FROM scopes WHERE name = :name FOR UPDATE SKIP LOCKED"
+NEW_IDS = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) AS id FROM generate_series(1, :count)"
+NEW_IDS_AT_ONCE = 32
+WAITING_MAX = 500
+DISCARD_PLANS = "DISCARD PLANS"
+PLANS_LAST_SECONDS = 1.0
+"""A plan that was made while a table was small, as all are at first, is a bad one when a storm has filled it."""
 KNOWN_SCOPE = "SELECT 1 FROM scopes WHERE name = :name"
 
 
@@ -38,18 +44,35 @@ def translated(sql: str) -> bytes:
 
 
 class PostgresDatabase:
-    """Rows are mappings. `clock` is told what the database says that the time is, whenever it is asked."""
+    """Rows are mappings. `clock` is told what the database says that the time is, whenever it is asked.
+
+    What is to be run `later` waits here, and goes with the next question in one pipeline: a statement costs some 20 µs
+    then, and 70 µs or a network's round trip alone.
+    """
 
     def __init__(self, connection: Connection, clock: DatabaseClock, elapsed: Callable[[], float]) -> None:
         self._connection = connection
         self._clock = clock
         self._elapsed = elapsed
         self._translated: dict[str, bytes] = {}
+        self._waiting: list[tuple[str, Mapping[str, Any]]] = []
         self._locked: set[str] = set()
+        self._new_ids: dict[str, list[int]] = {}
+        self._planned_at = elapsed()
 
-    def begun(self) -> None:
-        """A transaction has begun: no scope is locked in it yet."""
+    def begin(self) -> None:
+        """Begin a transaction: no scope is locked in it yet, and ids of an earlier one are not given out any more."""
+        self._waiting.clear()
         self._locked.clear()
+        self._new_ids.clear()
+        if self._elapsed() > self._planned_at + PLANS_LAST_SECONDS:
+            self._planned_at = self._elapsed()
+            self.later(DISCARD_PLANS)
+        self.later("BEGIN")
+
+    def commit(self) -> bool:
+        """Whether what the transaction did is durable: False if one of its statements had failed."""
+        return self._execute("COMMIT", {}).statusmessage == "COMMIT"
 
     def now(self) -> datetime:
         """Asked anew each time: what waited for a lock must not decide by the time at which it began to wait."""
@@ -61,14 +84,14 @@ class PostgresDatabase:
     def lock(self, scopes: Sequence[str]) -> None:
         names = sorted({_shown(scope) for scope in scopes} - self._locked)
         if names:
-            self.run(NAME_SCOPES, names=names)
+            self.later(NAME_SCOPES, names=names)
             self.all(LOCK_SCOPES, names=names)
             self._locked.update(names)
 
     def try_lock(self, scope: str) -> bool:
         got = self.one(TRY_SCOPE, name=scope) is not None
         if not got and self.one(KNOWN_SCOPE, name=scope) is None:
-            self.run(NAME_SCOPES, names=[scope])
+            self.later(NAME_SCOPES, names=[scope])
             got = self.one(TRY_SCOPE, name=scope) is not None
         if got:
             self._locked.add(scope)
@@ -83,16 +106,43 @@ class PostgresDatabase:
     def run(self, sql: str, /, **parameters: Any) -> int:
         return self._execute(sql, parameters).rowcount
 
+    def each(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> Sequence[Any]:
+        with self._connection.pipeline():
+            self._send_waiting()
+            asked = [self._send(sql, each) for each in parameters]
+            return [cursor.fetchone() for cursor in asked]
+
+    def later(self, sql: str, /, **parameters: Any) -> None:
+        self._waiting.append((sql, parameters))
+        if len(self._waiting) >= WAITING_MAX:
+            with self._connection.pipeline():
+                self._send_waiting()
+
+    def add(self, table: str, sql: str, /, **parameters: Any) -> int:
+        ids = self._new_ids.get(table)
+        if not ids:
+            ids = self._new_ids[table] = [row["id"] for row in self.all(NEW_IDS, table=table, count=NEW_IDS_AT_ONCE)]
+        new_id = ids.pop(0)
+        self.later(sql, id=new_id, **parameters)
+        return new_id
+
     def run_many(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> None:
-        with self._connection.cursor() as cursor:
-            try:
-                cursor.executemany(self._translation(sql), parameters)
-            except psycopg.DataError:
-                if not any(map(_has_nul, parameters)):
-                    raise
-                cursor.executemany(self._translation(sql), [_without_nul(each) for each in parameters])
+        for each in parameters:
+            self.later(sql, **each)
 
     def _execute(self, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[DictRow]:
+        if not self._waiting:
+            return self._send(sql, parameters)
+        with self._connection.pipeline():
+            self._send_waiting()
+            return self._send(sql, parameters)
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for sql, parameters in waiting:
+            self._send(sql, parameters)
+
+    def _send(self, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[DictRow]:
         try:
             return self._connection.execute(self._translation(sql), parameters)
         except psycopg.DataError:

@@ -120,11 +120,10 @@ class PostgresSession:
     def _transaction(self, work: Callable[[SqlLedger], T]) -> T:
         connection, database, ledger = self._connected()
         try:
-            connection.execute("BEGIN")
-            database.begun()
+            database.begin()
             result = work(ledger)
             self._committing = True
-            if connection.execute("COMMIT").statusmessage != "COMMIT":
+            if not database.commit():
                 raise errors.InFailedSqlTransaction("a statement had failed: the transaction was rolled back")
         except BaseException:
             self._roll_back(connection)

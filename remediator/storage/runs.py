@@ -81,19 +81,17 @@ class SqlRuns:
 
     def admit(
         self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime, aim: str = ""
-    ) -> bool:
-        self._db.run(KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at))
-        return bool(
-            self._db.run(
-                ADMIT,
-                id=run,
-                episode_id=episode.id,
-                playbook=playbook.name,
-                version=playbook.version,
-                at=micros(at),
-                deadline=micros(deadline),
-                aim=aim,
-            )
+    ) -> None:
+        self._db.later(KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at))
+        self._db.later(
+            ADMIT,
+            id=run,
+            episode_id=episode.id,
+            playbook=playbook.name,
+            version=playbook.version,
+            at=micros(at),
+            deadline=micros(deadline),
+            aim=aim,
         )
 
     def unmatched(self, episode: Episode, at: datetime) -> None:
@@ -208,7 +206,7 @@ class SqlRuns:
 
 def append_to(db: Database, run: Run, row: LedgerRow) -> None:
     """A row of a run's timeline, whoever writes it. A worker that holds the run writes through `SqlRuns.append`."""
-    db.run(
+    db.later(
         APPEND,
         at=micros(row.at),
         kind=row.kind,
@@ -226,7 +224,7 @@ def append_to(db: Database, run: Run, row: LedgerRow) -> None:
 
 def append_apart(db: Database, row: LedgerRow, *, episode_id: int = 0, playbook: str = "") -> None:
     """A row of the ledger that belongs to no run."""
-    db.run(
+    db.later(
         APPEND,
         at=micros(row.at),
         kind=row.kind,
