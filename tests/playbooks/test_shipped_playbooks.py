@@ -121,6 +121,11 @@ def test_a_ladder_can_be_climbed_to_its_end_before_the_playbook_gives_up_and_wit
 
 
 @each_playbook
+def test_an_open_breaker_outlasts_the_cooldown_or_it_would_hold_nothing_back(playbook: Playbook):
+    assert playbook.limits.breaker.open_for > playbook.limits.cooldown
+
+
+@each_playbook
 def test_whoever_waits_for_the_alert_to_resolve_waits_longer_than_alertmanagers_default_group_interval(playbook: Playbook):
     if any(isinstance(check, AlertResolved) for check in playbook.verify.checks):
         assert playbook.verify.within > timedelta(minutes=5)
