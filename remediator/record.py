@@ -85,11 +85,13 @@ def _dated(rows: Sequence[LedgerRow], at: datetime) -> list[LedgerRow]:
 def decision_row(decision: Decision, at: datetime, **more: object) -> LedgerRow:
     """A decision with the verdict of every guard, and the `commands` that it leaves to people."""
     verdicts = {given.guard: [type(given.verdict).__name__.lower(), given.verdict.seen] for given in decision.verdicts}
+    until = {"until": decision.retry_at.isoformat()} if decision.retry_at is not None else {}
     data: Facts = {
         "decision": decision.kind,
         "reason": decision.reason,
         "seen": decision.seen,
         "verdicts": verdicts,
+        **until,
         **more,
     }
     return LedgerRow(at, LedgerKind.DECISION, data=data)
