@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from remediator.core.maintenance import ALWAYS, Interval, Period, Span, Window
 from remediator.playbook_model import Match
@@ -151,13 +151,14 @@ def _moment(value: Any) -> datetime:
         raise ValueError(f"{shown(value)} is not a time with its zone; write one as 2026-03-01T22:00:00+01:00") from error
 
 
-Weekdays = Annotated[Span, BeforeValidator(_weekdays)]
-DaysOfMonth = Annotated[Span, BeforeValidator(_days_of_month)]
-Months = Annotated[Span, BeforeValidator(_months)]
-Years = Annotated[Span, BeforeValidator(_years)]
-Clock = Annotated[int, BeforeValidator(_clock)]
-Zone = Annotated[tzinfo, BeforeValidator(_zone)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+_A_RANGE = WithJsonSchema({"type": ["string", "integer"]})
+Weekdays = Annotated[Span, BeforeValidator(_weekdays), _A_RANGE]
+DaysOfMonth = Annotated[Span, BeforeValidator(_days_of_month), _A_RANGE]
+Months = Annotated[Span, BeforeValidator(_months), _A_RANGE]
+Years = Annotated[Span, BeforeValidator(_years), _A_RANGE]
+Clock = Annotated[int, BeforeValidator(_clock), WithJsonSchema({"type": "string", "examples": ["02:00"]})]
+Zone = Annotated[tzinfo, BeforeValidator(_zone), WithJsonSchema({"type": "string", "examples": ["Europe/Berlin"]})]
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Some = Field(default=None, min_length=1, max_length=100)
 
 # --- The parts of a file ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import WithDefaultSchema
 
@@ -83,8 +83,13 @@ def effective_limits(playbook: Playbook) -> list[tuple[str, str]]:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a playbook file, for editors. It is a little laxer than the parser."""
-    schema = PlaybookFile.model_json_schema(schema_generator=_SchemaForEditors)
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "remediator playbook"}
+    return schema_of(PlaybookFile, "remediator playbook")
+
+
+def schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The same of any file that is described by a model."""
+    schema = model.model_json_schema(schema_generator=_SchemaForEditors)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": title}
 
 
 class _SchemaForEditors(GenerateJsonSchema):

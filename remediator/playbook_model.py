@@ -4,7 +4,7 @@ Shape and bounds, as pydantic models; `playbook_files.py` turns them into `core.
 """
 
 import re
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -109,6 +109,8 @@ def in_notation(value: Any) -> Any:
             return str(value)
         case Share():
             return f"{value:.0%}"
+        case tzinfo():
+            return str(value)
         case tuple():
             return [in_notation(item) for item in value]
         case _:

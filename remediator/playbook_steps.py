@@ -108,7 +108,7 @@ class Parameters(Part):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        return _either(schema, schema["properties"][cls.positional] if cls.positional else {"type": "null"})
+        return either(schema, schema["properties"][cls.positional] if cls.positional else {"type": "null"})
 
 
 class Item(Part):
@@ -140,7 +140,7 @@ class Item(Part):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
         schema["oneOf"] = [{"required": [name]} for name in cls.kinds]
-        return _either(schema, {"enum": [name for name, model in cls.kinds.items() if not required(model)]})
+        return either(schema, {"enum": [name for name, model in cls.kinds.items() if not required(model)]})
 
 
 def required(model: type[BaseModel]) -> list[str]:
@@ -148,7 +148,7 @@ def required(model: type[BaseModel]) -> list[str]:
     return [name for name, field in model.model_fields.items() if field.is_required()]
 
 
-def _either(schema: JsonSchemaValue, short_form: JsonSchemaValue) -> JsonSchemaValue:
+def either(schema: JsonSchemaValue, short_form: JsonSchemaValue) -> JsonSchemaValue:
     """Rewrites a definition in place (others refer to it) to allow the short form too."""
     long_form = dict(schema)
     schema.clear()

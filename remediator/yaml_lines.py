@@ -224,11 +224,16 @@ def _line(node: yaml.Node) -> int:
 def problems_of(error: ValidationError, file: str, lines: Lines, model: type[BaseModel]) -> list[Problem]:
     """Every error of a validation by `model` in plain words, with its line, in the order of the file."""
     found = [
-        Problem(file, lines.at(one["loc"]), dotted(one["loc"]), _in_words(one, model))
+        Problem(file, lines.at(one["loc"]), dotted(_without_key_mark(one["loc"])), _in_words(one, model))
         for one in error.errors(include_url=False)
         if not _follows(one)
     ]
     return sorted(found, key=lambda problem: problem.line)
+
+
+def _without_key_mark(place: Place) -> Place:
+    """pydantic ends the place of a key that is wrong itself with `[key]`."""
+    return place[:-1] if place[-1:] == ("[key]",) else place
 
 
 def _follows(error: ErrorDetails) -> bool:

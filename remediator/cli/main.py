@@ -47,6 +47,17 @@ def parser() -> argparse.ArgumentParser:
     check = command("check", "Check settings and playbooks.", "remediator check playbooks/", "playbooks:check")
     check.add_argument("directory", nargs="?", help="the playbooks; by default those of REMEDIATOR_PLAYBOOKS")
 
+    test = command(
+        "test",
+        "Play the cases of playbooks, and show what is not as expected.",
+        "remediator test playbooks/ --only cooldown",
+        "playbook_tests:test",
+    )
+    test.add_argument(
+        "paths", nargs="*", help="directories of playbooks or *.cases.yaml files; by default that of REMEDIATOR_PLAYBOOKS"
+    )
+    test.add_argument("--only", metavar="TEXT", default="", help="only cases with this in their name")
+
     explain = command(
         "explain",
         "Show what would be decided about an alert, guard by guard.",
@@ -98,12 +109,13 @@ def parser() -> argparse.ArgumentParser:
     for each in (verbs.add_parser("list", help="those that are open, or half-open with one trial to come"), reset):
         _remote(each)
 
-    command(
+    schema = command(
         "schema",
-        "Print the JSON Schema of playbooks, for editors.",
+        "Print the JSON Schema of playbooks or of their cases, for editors.",
         "remediator schema > playbook.schema.json",
         "playbooks:schema",
     )
+    schema.add_argument("of", nargs="?", choices=("playbook", "cases"), default="playbook", help="which of the two files")
     command("migrate", "Bring the store's schema up to date.", "remediator migrate", "service:migrate")
 
     demo = command("demo", "Break a small service and watch it being repaired.", "remediator demo --keep", "demo:demo")

@@ -15,6 +15,7 @@ from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Policy
 from remediator.gaps import unconfigured, unworkable
 from remediator.ingress.auth import read_operators, read_secret
+from remediator.lab.playbook_tests.files import json_schema as cases_schema
 from remediator.maintenance_file import load_windows
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks
 from remediator.settings import load_settings
@@ -54,9 +55,9 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if unknown else 0
 
 
-def schema(_arguments: argparse.Namespace) -> int:
-    """Print the JSON Schema."""
-    print(json.dumps(json_schema(), indent=2))
+def schema(arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of one kind of file."""
+    print(json.dumps(cases_schema() if arguments.of == "cases" else json_schema(), indent=2))
     return 0
 
 

@@ -21,7 +21,21 @@ from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 
 ANN = {"REMEDIATOR_OPERATOR_TOKEN": "s3cret"}
-COMMANDS = ["serve", "check", "explain", "runs", "pause", "resume", "approve", "reject", "breaker", "schema", "migrate", "demo"]
+COMMANDS = [
+    "serve",
+    "check",
+    "explain",
+    "runs",
+    "pause",
+    "resume",
+    "approve",
+    "reject",
+    "breaker",
+    "test",
+    "schema",
+    "migrate",
+    "demo",
+]
 
 
 def remediator(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -198,6 +212,68 @@ class TestSchema:
         jsonschema.validate(good, schema)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**good, "lader": []}, schema)
+
+    def test_the_cases_of_playbooks_have_one_of_their_own(self, tmp_path):
+        ran = remediator("schema", "cases", cwd=tmp_path)
+        assert ran.returncode == 0
+        jsonschema.Draft202012Validator.check_schema(json.loads(ran.stdout))
+
+
+CASES = """
+given: {alert: {alertname: APIDown, service: shop-api}, world: {cured_by: restart}}
+cases:
+  - name: A restart that helps is all that is done
+    expect: {0s: [restart shop-api done, succeeded verified]}
+  - name: In mode suggest nothing is done
+    settings: {mode: suggest}
+    expect: {0s: suggest restart shop-api}
+"""
+
+
+class TestTest:
+    def test_cases_that_pass_end_with_0(self, shop):
+        (shop / "playbooks" / "api-down.cases.yaml").write_text(CASES)
+        ran = remediator("test", "playbooks", cwd=shop)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        *lines, last = ran.stdout.splitlines()
+        assert lines == [
+            "playbooks/api-down.cases.yaml",
+            "  ok      A restart that helps is all that is done",
+            "  ok      In mode suggest nothing is done",
+        ]
+        assert re.fullmatch(r"2 cases passed: \d+s played in \d+\.\d s", last)
+
+    def test_a_case_that_fails_ends_with_1_and_shows_the_difference(self, shop):
+        (shop / "playbooks" / "api-down.cases.yaml").write_text(CASES.replace("shop-api done", "shop-api failed"))
+        ran = remediator("test", cwd=shop)
+        assert ran.returncode == 1
+        assert "  FAILED  A restart that helps is all that is done  (playbooks/api-down.cases.yaml:4)" in ran.stdout
+        assert re.search(r"-\s+0s  restart shop-api failed", ran.stdout)
+        assert re.search(r"\+\s+0s  restart shop-api done", ran.stdout)
+        assert "1 of 2 cases failed" in ran.stdout
+
+    def test_only_some_cases_may_be_played(self, shop):
+        (shop / "playbooks" / "api-down.cases.yaml").write_text(CASES)
+        ran = remediator("test", "playbooks/api-down.cases.yaml", "--only", "MODE", cwd=shop)
+        assert ran.returncode == 0
+        assert "1 case passed" in ran.stdout
+        assert "all that is done" not in ran.stdout
+
+    @pytest.mark.parametrize(
+        ("cases", "arguments", "said"),
+        [
+            (CASES.replace("cured_by", "curd_by"), [], "playbooks/api-down.cases.yaml:2: given.world.curd_by: unknown field"),
+            (CASES, ["--only", "nothing of the kind"], "playbooks: no case has 'nothing of the kind' in its name"),
+            (CASES, ["other"], "other: is not called <playbook>.cases.yaml, nor a directory"),
+            (None, [], "playbooks: there are no cases to play"),
+        ],
+    )
+    def test_what_cannot_be_played_ends_with_2(self, shop, cases, arguments, said):
+        if cases is not None:
+            (shop / "playbooks" / "api-down.cases.yaml").write_text(cases)
+        ran = remediator("test", *arguments, cwd=shop)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert said in ran.stderr
 
 
 class TestServe:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remediator.cli.main import parser
+from remediator.cli.main import main, parser
 from remediator.core.playbook import brief
 from remediator.maintenance_file import parse_windows
 from remediator.playbook_files import parse_playbook
@@ -26,6 +26,18 @@ def blocks(text: str, language: str) -> list[str]:
 def test_the_first_playbook_of_the_readme_loads():
     text = next(block for block in blocks(README, "yaml") if block.startswith("name:"))
     assert parse_playbook(text, "worker-stuck.yaml").name == "worker-stuck"
+
+
+def test_the_first_case_of_the_readme_passes_as_it_says(tmp_path, capsys, monkeypatch):
+    playbook = next(block for block in blocks(README, "yaml") if block.startswith("name:"))
+    cases = next(block for block in blocks(README, "yaml") if block.startswith("cases:"))
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks" / "worker-stuck.yaml").write_text(playbook)
+    (tmp_path / "playbooks" / "worker-stuck.cases.yaml").write_text(cases)
+    monkeypatch.chdir(tmp_path)
+    assert main(["test", "playbooks"]) == 0
+    shown = next(block for block in blocks(README, "console") if block.startswith("$ remediator test"))
+    assert capsys.readouterr().out.splitlines()[:-1] == shown.splitlines()[1:-1]
 
 
 def test_the_alertmanager_configuration_of_the_readme_is_one(tmp_path):
