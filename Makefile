@@ -28,7 +28,7 @@ test: $(DEV) lint ## everything; what is skipped says why
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV) lint ## fast: format, lint, layers, types and the tests that need nothing but Python
-	$(BIN)/python -m pytest -m "not docker and not e2e and not crash and not simulation" $(ARGS)
+	$(BIN)/python -m pytest -m "not docker and not e2e and not crash and not simulation and not load" $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from remediator.core.verdict import Reason
 from remediator.ports import Asked, Channel, LedgerKind, LedgerRow, Message
 
 TEXT_CHARACTERS_MAX = 4_000
+TAKEN_UP = "it is over, {} runs are taken up again; of those that limits do not allow you hear no more: see `runs list`"
 SEVERITIES = frozenset({"critical", "error", "warning", "info", "page", "ticket"})
 
 
@@ -81,7 +82,7 @@ def storm_notice(storm: Storm, waiting: int) -> Message:
     payload = {
         "severity": "critical",
         "reason": str(Reason.STORM),
-        "summary": f"{storm}; it is over, {waiting} runs are taken up again" if over else f"{storm}; its runs are held",
+        "summary": f"{storm}; " + (TAKEN_UP.format(waiting) if over else "its runs are held"),
         "targets": storm.targets,
         "since": storm.since.isoformat(timespec="seconds"),
         "over_at": storm.over_at.isoformat(timespec="seconds") if storm.over_at else "",
@@ -108,12 +109,13 @@ def watchdog_notice(silent: str, raised_at: datetime, heard_at: datetime | None)
 
 def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> list[Message]:
     """What is to be told of a run that has just ended, or that a person must look at."""
+    if _was_only_held_by_a_storm(timeline):
+        return []
     told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
     # Nobody is woken a second time when a doubt that was told ends with its alert.
     ends_a_doubt = run.state is RunState.ESCALATED and run.reason is Reason.IN_DOUBT
     is_known = ends_a_doubt and any(row.data.get("told") for row in timeline)
-    in_the_summary = run.reason is Reason.STORM
-    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not (is_known or in_the_summary):
+    if run.state in (RunState.ESCALATED, RunState.IN_DOUBT) and not is_known:
         told.append(escalation(run, playbook, timeline))
     return told
 
@@ -151,11 +153,15 @@ def sentence(row: LedgerRow) -> str:
             return ""
 
 
+def _was_only_held_by_a_storm(timeline: Sequence[LedgerRow]) -> bool:
+    """A storm's messages say it of all of its runs: when it is over, thousands would have to wait for what limits allow."""
+    held = any(row.kind is LedgerKind.DECISION and row.data["reason"] == Reason.STORM for row in timeline)
+    return held and not any(row.kind is LedgerKind.INTENT for row in timeline)
+
+
 def _worth_an_annotation(run: Run, timeline: Sequence[LedgerRow]) -> bool:
     """Acted, suggested or escalated. A run that was over before anything was begun would only be noise on a graph."""
     acted = any(row.kind is LedgerKind.INTENT for row in timeline)
-    if run.reason is Reason.STORM and not acted:
-        return False
     return acted or run.state in (RunState.SUGGESTED, RunState.ESCALATED)
 
 

@@ -122,6 +122,13 @@ class RemediatorProcess:
         rows: list[Facts] = self._json(f"/api/v1/runs/{run['id']}")["timeline"]
         return rows
 
+    @property
+    def resident_mb_max(self) -> float:
+        """The most memory that it ever had since its start."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with these labels; 0 if there is none."""
         families = text_string_to_metric_families(self._text("/metrics"))

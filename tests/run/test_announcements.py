@@ -39,6 +39,18 @@ def test_a_doubt_that_was_settled_and_then_failed_is_news():
     assert Channel.ESCALATION in channels(run(RunState.ESCALATED, Reason.LADDER_EXHAUSTED), INTENT, TOLD)
 
 
+def decided(reason: Reason) -> LedgerRow:
+    return LedgerRow(NOW, LedgerKind.DECISION, data={"decision": "wait", "reason": reason, "seen": ""})
+
+
+@pytest.mark.parametrize("reason", [Reason.STORM, Reason.RATE_PLAYBOOK, Reason.GAVE_UP])
+def test_what_a_storm_held_and_nothing_was_done_about_is_in_the_storm_s_message(reason):
+    ended = run(RunState.ESCALATED, reason)
+    assert channels(ended, decided(Reason.STORM), decided(reason)) == []
+    assert Channel.ESCALATION in channels(ended, decided(Reason.STORM), decided(reason), INTENT)
+    assert Channel.ESCALATION in channels(ended, decided(Reason.RATE_PLAYBOOK))
+
+
 def test_what_was_over_before_anything_was_begun_is_no_news():
     assert channels(run(RunState.CANCELLED, Reason.RESOLVED)) == []
 
