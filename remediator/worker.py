@@ -105,14 +105,15 @@ class Worker:
         self._stopping = True
         self.wake()
         calling = [task for task, run in self._advancing.items() if run.id in self._remediator.calls]
+        left = [run for run in self._advancing.values() if run.id not in self._remediator.calls]
         for task in list(self._advancing):
             if task not in calling:
                 task.cancel()
         if calling:
             await asyncio.wait(calling, timeout=grace.total_seconds())
+            left += [self._advancing[task] for task in calling if task in self._advancing]
             for task in calling:
                 task.cancel()
-        left = list(self._advancing.values())
         await asyncio.gather(*self._advancing, return_exceptions=True)
         await self._give_all_back(left)
 

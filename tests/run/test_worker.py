@@ -24,6 +24,15 @@ class Broken(FakePlatform):
         return await super().find(selection)
 
 
+class Dark(FakePlatform):
+    """Never finds out about one service whether it is there."""
+
+    async def find(self, selection):
+        if selection.fields["service"] == "shop-dark":
+            await asyncio.Event().wait()
+        return await super().find(selection)
+
+
 async def lose_the_store(h: Harness, directory: Path) -> None:
     """The file cannot be opened any more, and the connection that was open fails."""
 
@@ -72,6 +81,18 @@ class TestDraining:
             await h.app.worker.stop(timedelta())
             (run,) = await h.runs()
             assert run["state"] == "called"
+
+    async def test_what_is_put_down_while_a_call_is_waited_for_is_free_for_others_at_the_end(self, tmp_path):
+        platform = Dark(hold=asyncio.Event())
+        async with harness(tmp_path, platform) as h:
+            await h.post(webhook_message(webhook_alert(service="shop-dark"), webhook_alert()))
+            await h.until("called")
+            stopped = asyncio.create_task(h.app.worker.stop(timedelta(seconds=10)))
+            await asyncio.sleep(0)
+            platform.hold.set()
+            await stopped
+            (dark,) = [run["id"] for run in await h.runs() if run["state"] == "new"]
+            assert (await h.app.store.run(lambda ledger: ledger.runs.get(dark))).lease_until is None
 
 
 class TestBreakdown:
