@@ -1,7 +1,8 @@
 """One Docker engine: how it is reached, and within which deadlines.
 
 docker-py blocks and is not thread-safe: every thread of a small pool owns one client, and callers wait for the pool
-with a deadline, so that an engine that is slow or gone holds up nobody else. The only module that imports docker-py.
+with a deadline, so that an engine that is slow or gone holds up nobody else. With `docker_connection`, the only module
+that imports docker-py.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import NewConnectionError
 from urllib3.exceptions import TimeoutError as TransportTimeout
 
+from remediator.platforms.docker_connection import LastLook, connected
 from remediator.ports import Facts, OutcomeUnknown, PermanentError, PortError, TransientError
 
 __all__ = [
@@ -51,7 +53,8 @@ class DockerEngine:
     """Calls to the engine at `url`, at most `threads` at once; `timeout` bounds each, its wait for a thread included.
 
     The address is always the configured one: neither DOCKER_HOST, the CLI's context nor a proxy variable redirects it.
-    `may_send` is asked, on the thread that sends, right before what changes something is sent: it may have waited for long.
+    `may_send` is asked, on the thread that sends, right before the first byte of what changes something leaves: it may
+    have waited for long, or the process may have been stopped.
     """
 
     def __init__(self, url: str, threads: int, timeout: timedelta, may_send: Callable[[], bool] = lambda: True) -> None:
@@ -111,7 +114,7 @@ class DockerEngine:
         # docker-py reads the timeout from its client. In whole seconds: below one it would give up before the deadline.
         client.timeout = math.ceil(deadline.total_seconds())
         try:
-            return call.send(client)
+            return call.send(client, self._mine.last_look)
         except APIError as error:
             raise refused(error, lost) from error
         except (RequestException, TransportError, OSError) as error:
@@ -125,8 +128,8 @@ class DockerEngine:
     def _client(self) -> APIClient:
         client: APIClient | None = getattr(self._mine, "client", None)
         if client is None:
-            client = APIClient(base_url=self.url, version="auto", timeout=math.ceil(self._timeout.total_seconds()))
-            client.trust_env = False
+            self._mine.last_look = LastLook()
+            client = connected(self.url, math.ceil(self._timeout.total_seconds()), self._mine.last_look)
             self._mine.client = client
             self._clients.add(client)
         return client
@@ -148,14 +151,17 @@ class _Call(Generic[T]):
         self._sent = False
         self._withdrawn = False
 
-    def send(self, client: APIClient) -> T:
+    def send(self, client: APIClient, last_look: LastLook) -> T:
         with self._lock:
             if self._withdrawn:
                 raise TransientError("not sent: nobody waits for it any more")
-            if not self._may_send():
-                raise TransientError("not sent: it had waited for so long that another process may have taken over")
             self._sent = True
-        return self._work(client)
+        with last_look.before(self._look):
+            return self._work(client)
+
+    def _look(self) -> None:
+        if not self._may_send():
+            raise TransientError("not sent: it had waited for so long that another process may have taken over")
 
     def withdraw(self) -> bool:
         """Make sure that it is never sent; False if that is too late."""

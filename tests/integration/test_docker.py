@@ -5,6 +5,7 @@ import gc
 import os
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from remediator.core.verdict import Pass, Verdict, Wait
 from remediator.platforms.docker import DockerPlatform
 from remediator.platforms.docker_actions import DockerActuator
 from remediator.platforms.docker_container import parked_name
-from remediator.platforms.docker_engine import DockerEngine, own_container_id
+from remediator.platforms.docker_engine import Client, DockerEngine, own_container_id, request
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
 from tests.builders import NOW, candidate, snapshot
 from tests.docker_bench import ALLOW_ALL, Bench, Between, bench_on, standing_between
@@ -560,6 +561,31 @@ async def test_a_call_that_waited_too_long_for_a_thread_is_never_sent(between: B
         between.how = "pass"
         assert await bench.actuator.perform(Start(), stopped(workload), {}) == f"started {containers.name('web')}"
         assert not [line for line in between.requests if "/restart" in line]
+
+
+@pytest.mark.parametrize("by", ["unix", "tcp"])
+async def test_a_request_that_is_ready_is_not_sent_once_it_may_not_be(
+    by: str, between: Between, containers: Containers
+) -> None:
+    started = containers.told(containers.run("web"))["State"]["StartedAt"]
+    path = f"/containers/{containers.name('web')}/restart"
+    leases: list[str] = []
+
+    def stopped_meanwhile(client: Client) -> None:
+        leases.clear()  # as if the process were stopped for long while the request is made
+        request(client, "POST", path).close()
+
+    engine = DockerEngine(between.url if by == "tcp" else engine_url(), 1, timedelta(seconds=20), lambda: bool(leases))
+    with closing(engine):
+        leases.append("mine")
+        with pytest.raises(TransientError, match="not sent"):
+            await engine.write(stopped_meanwhile)
+        assert (await engine.read(lambda client: client.inspect_container(containers.name("web"))))["State"][
+            "StartedAt"
+        ] == started
+        leases.append("mine again")
+        await engine.write(lambda client: request(client, "POST", path).close())
+    assert len([line for line in between.requests if path in line]) == (by == "tcp")
 
 
 async def test_a_slow_engine_does_not_hold_up_the_event_loop(between: Between, containers: Containers) -> None:
