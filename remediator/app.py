@@ -281,7 +281,8 @@ async def running(
         api = Api(store, people, metrics.registry, shelf.load, lambda: _readiness(store, watchdog), worker.wake, clock, log)
         application.add_routes([web.post("/webhook", webhook.take), *api.routes(), *answers.routes(), *breakers.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))
-        log.info("remediator.ready", version=__version__, port=port, mode=configured.mode, store=str(store_address(settings)))
+        facts = {"mode": configured.mode, "store": str(store_address(settings)), "replica": pace.owner}
+        log.info("remediator.ready", version=__version__, port=port, **facts)
         yield App(port, shelf, worker, store, metrics, reconciliation, watchdog)
         log.info("remediator.draining", grace_seconds=settings.shutdown_grace.total_seconds())
 

@@ -12,9 +12,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGINT, SIGQUIT, SIGTERM, Signals
 
 import psycopg
 import pytest
@@ -42,10 +42,47 @@ def postgres_server(max_connections: int = 12) -> Iterator[str]:
 
     It refuses to run as root: then it runs as the user `postgres`.
     """
+    with _postgres_installed(max_connections) as postgres:
+        postgres.start(SIGINT)
+        try:
+            yield postgres.address
+        finally:
+            postgres.end()
+
+
+@contextmanager
+def crashing_postgres() -> Iterator["Postgres"]:
+    """A PostgreSQL as `postgres_server` has it, to be started, crashed and started again by the test."""
+    with _postgres_installed(max_connections=60) as postgres:
+        postgres.start(SIGQUIT)
+        try:
+            yield postgres
+        finally:
+            postgres.end()
+
+
+class Postgres:
+    """A PostgreSQL with its data, at an address that stays the same however often it ends and starts."""
+
+    def __init__(self, command: list[str], home: Path, address: str) -> None:
+        self.address = address
+        self._command, self._home = command, home
+        self._life = ExitStack()
+
+    def start(self, stop: Signals = SIGQUIT) -> None:
+        """Start, and wait until it lets somebody in. At SIGQUIT it drops everything, and replays its log at the next start."""
+        self._life.enter_context(_running(self._command, self._home, lambda: _lets_in(self.address), stop))
+
+    def end(self) -> None:
+        """As `start` was told, at once: with SIGQUIT, what was not committed is gone, and nobody is told goodbye."""
+        self._life.close()
+
+
+@contextmanager
+def _postgres_installed(max_connections: int) -> Iterator[Postgres]:
     # Debian keeps the server's programs off the PATH.
     binaries = Path(_installed("postgres", "/usr/lib/postgresql/*/bin/postgres", "/usr/libexec/postgresql*/postgres")).parent
     port = free_port()
-    address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     with _directory("postgres" if os.geteuid() == 0 else None) as home:
         data = str(home / "data")
         init = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"]
@@ -53,8 +90,7 @@ def postgres_server(max_connections: int = 12) -> Iterator[str]:
         options = {"listen_addresses": "127.0.0.1", "port": port, "max_connections": max_connections, "fsync": "off"}
         command = [str(binaries / "postgres"), "-D", data, "-k", str(home)]
         command += [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-        with _running(command, home, lambda: _lets_in(address), stop=SIGINT):
-            yield address
+        yield Postgres(command, home, f"postgresql://postgres@127.0.0.1:{port}/postgres")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class RemediatorProcess:
         self._reader = threading.Thread(target=self._read_log, args=[self._process], daemon=True)
         self._reader.start()
         deadline = monotonic() + READY_SECONDS_MAX
-        while not self._is_ready():
+        while not self.is_ready():
             if self._process.poll() is not None or monotonic() > deadline:
                 pytest.fail(f"remediator did not start:\n{self.log_text()[-2000:]}")
             sleep(0.02)
@@ -80,6 +80,14 @@ class RemediatorProcess:
         """SIGTERM; its exit status."""
         return self._end(signal.SIGTERM)
 
+    def suspend(self) -> None:
+        """SIGSTOP: it does nothing, and knows nothing of it, until it is woken."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -87,6 +95,7 @@ class RemediatorProcess:
     def stop(self) -> None:
         """End it, however it is, at the end of a test."""
         if self.is_running:
+            self.wake()
             self.terminate()
 
     # --- what it is told
@@ -163,6 +172,12 @@ class RemediatorProcess:
             connection.row_factory = sqlite3.Row
             return connection.execute(query).fetchall()
 
+    @property
+    def replica(self) -> str:
+        """What it calls itself in the store since its last start: the owner of its leases."""
+        ready = [line for line in self.log_text().splitlines() if '"remediator.ready"' in line]
+        return str(json.loads(ready[-1])["replica"])
+
     def log_text(self) -> str:
         """Everything that it logged, over all of its starts."""
         path = self.home / "log"
@@ -200,9 +215,13 @@ class RemediatorProcess:
                     listener(line.decode(errors="replace"))
                 log.write(line)
 
-    def _end(self, how: signal.Signals) -> int:
+    def _signal(self, which: signal.Signals) -> None:
         assert self._process is not None
-        self._process.send_signal(how)
+        self._process.send_signal(which)
+
+    def _end(self, how: signal.Signals) -> int:
+        self._signal(how)
+        assert self._process is not None
         try:
             status = self._process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -213,7 +232,7 @@ class RemediatorProcess:
             self._reader.join()
         return status
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             return self._text("/-/ready") == "ready\n"
         except OSError:
