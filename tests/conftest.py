@@ -1,16 +1,6 @@
-"""What several directories of tests share."""
+"""What holds for every test: how long an example takes is no property of the code, but of the machine."""
 
-from collections.abc import Iterator
-from contextlib import closing
+from hypothesis import settings
 
-import pytest
-
-from tests.postgres_databases import PostgresServer
-from tests.servers import postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres_databases() -> Iterator[PostgresServer]:
-    """One server for the whole session, started when the first test asks for a database."""
-    with postgres_server(max_connections=200) as url, closing(PostgresServer(url)) as server:
-        yield server
+settings.register_profile("remediator", deadline=None)
+settings.load_profile("remediator")
