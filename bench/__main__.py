@@ -8,8 +8,9 @@ import sys
 
 from bench.measure import Plan, big_load, compared, react, start_up, throughput
 from bench.report import Figure, table
+from bench.storm import alone, in_progress, slow_disk, storm
 
-MEASUREMENTS = (start_up, throughput, compared, react, big_load)
+MEASUREMENTS = (start_up, throughput, compared, react, big_load, storm, in_progress, slow_disk, alone)
 QUICK = Plan(
     cells=((10, 16), (1, 64), (10, 64), (64, 64)),
     compared=(),
@@ -18,6 +19,8 @@ QUICK = Plan(
     load_alerts=20_000,
     expand_seconds_max=10.0,
     reaction_seconds=4,
+    ledger_rows=(1_000, 100_000),
+    drained_alerts=10_000,
 )
 FULL = Plan(rounds=5, slice_seconds=1.0, load_alerts=1_000_000, expand_seconds_max=600.0, reaction_seconds=30)
 

@@ -104,13 +104,14 @@ class Connections:
             gc.enable()
         into.seconds += seconds
 
-    async def send(self, messages: Iterator[bytes], count: int) -> None:
+    async def send(self, messages: Iterator[bytes], count: int, into: Measured | None = None) -> None:
         """Send `count` messages, as fast as they are answered."""
+        into = into or Measured()
         left = iter(range(count))
 
         async def client(connection: Connection) -> None:
             for _ in left:
-                await connection.request(next(messages))
+                into.latencies.append(await connection.request(next(messages)))
 
         await asyncio.gather(*(client(connection) for connection in self._connections))
 

@@ -49,6 +49,9 @@ class Plan:
     load_alerts: int = 100_000
     expand_seconds_max: float = 40.0
     reaction_seconds: int = 10
+    ledger_rows: tuple[int, int] = (1_000, 1_000_000)
+    """How many rows are on record where the claim is measured."""
+    drained_alerts: int = 20_000
 
 
 @dataclass(slots=True)
@@ -66,9 +69,9 @@ async def start_up(plan: Plan) -> list[Figure]:
     helped = median([_seconds_of_help() for _ in range(STARTS)])
     starts: dict[str, list[tuple[float, float]]] = {"new store": [], "existing store": []}
     for _ in range(STARTS):
-        with _directory() as directory:
+        with directory() as home:
             for measured in starts.values():
-                with remediator(directory) as server:
+                with remediator(home) as server:
                     await asyncio.sleep(0.3)  # what is done once it listens counts as memory after the start, too
                     measured.append((server.started_in, server.resident_mb))
     figures = [_at_most("remediator --help", helped, HELP_SECONDS_MAX, "s")]
@@ -81,10 +84,10 @@ async def start_up(plan: Plan) -> list[Figure]:
 async def throughput(plan: Plan) -> list[Figure]:
     """Distinct alerts that no playbook matches, message by message committed before it is answered, against the floor."""
     figures = []
-    with _directory() as directory, running(["bench.floor", "parse", str(directory)], directory) as floor:
+    with directory() as home, running(["bench.floor", "parse", str(home)], home) as floor:
         for alerts, connections in plan.cells:
-            with _directory() as own, remediator(own) as server:
-                ours, least = await _interleaved(plan, alerts, connections, server, floor)
+            with directory() as own, remediator(own) as server:
+                ours, least = await interleaved(plan, alerts, connections, server, floor)
             figures.append(
                 _against(f"{_count(alerts, 'alert')}, {_count(connections, 'connection')}", alerts, connections, ours, least)
             )
@@ -95,15 +98,15 @@ async def compared(plan: Plan) -> list[Figure]:
     """With all connections: the same alerts again and again, alerts that a playbook matches, and a transaction a request."""
     figures = []
     with ExitStack() as stack:
-        homes = [stack.enter_context(_directory()) for _ in range(2)]
+        homes = [stack.enter_context(directory()) for _ in range(2)]
         floor = stack.enter_context(running(["bench.floor", "parse", str(homes[0])], homes[0]))
         each = stack.enter_context(running(["bench.floor", "transaction", str(homes[1])], homes[1]))
         for alerts in plan.compared:
-            ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, each, floor)
+            ours, least = await interleaved(plan, alerts, CONNECTIONS_MAX, each, floor)
             figures.append(_against(f"{_count(alerts, 'alert')}, a transaction a request", 0, 0, ours, least))
             for name, load in (("repeated", {"repeat": REPEATED}), ("matched", {"alertname": MATCHED_ALERTNAME})):
-                with _directory() as own, remediator(own) as server:
-                    ours, least = await _interleaved(plan, alerts, CONNECTIONS_MAX, server, floor, **load)
+                with directory() as own, remediator(own) as server:
+                    ours, least = await interleaved(plan, alerts, CONNECTIONS_MAX, server, floor, **load)
                 figures.append(_against(f"{_count(alerts, 'alert')}, {name}", 0, 0, ours, least))
     return figures
 
@@ -111,12 +114,12 @@ async def compared(plan: Plan) -> list[Figure]:
 async def react(plan: Plan) -> list[Figure]:
     """Single alerts at a steady rate, each of which a playbook matches: from the first byte sent to the platform's call."""
     count = plan.reaction_seconds * REACTION_PER_SECOND
-    with _directory() as directory, running(["bench.reaction", str(directory)], directory) as server:
-        async with _connected(server, CONNECTIONS_MAX) as connections:
+    with directory() as home, running(["bench.reaction", str(home)], home) as server:
+        async with connected(server, CONNECTIONS_MAX) as connections:
             answers, messages = Measured(), requests(1)
             await connections.paced(messages, REACTION_PER_SECOND, WARM_UP_ALERTS, Measured())
             sent_at = await connections.paced(messages, REACTION_PER_SECOND, count, answers)
-        called_at = await _calls(directory, WARM_UP_ALERTS + count)
+        called_at = await _calls(home, WARM_UP_ALERTS + count)
     waited = Measured(1.0, [called_at[service(serial)] - sent for serial, sent in enumerate(sent_at, WARM_UP_ALERTS)])
     p50, p99 = waited.quantile(0.5) * 1000, waited.quantile(0.99) * 1000
     return [
@@ -127,20 +130,20 @@ async def react(plan: Plan) -> list[Figure]:
             target=f"≤ {REACTION_P50_MS:g} / {REACTION_P99_MS:g} ms",
             met=p50 <= REACTION_P50_MS and p99 <= REACTION_P99_MS,
         ),
-        Figure("POST to the answer, the same load", p50=_ms(answers, 0.5), p99=_ms(answers, 0.99)),
+        Figure("POST to the answer, the same load", p50=ms(answers, 0.5), p99=ms(answers, 0.99)),
     ]
 
 
 async def big_load(plan: Plan) -> list[Figure]:
     """Many distinct alerts as fast as they are taken; then the memory, and how fast the backlog becomes episodes."""
     messages = plan.load_alerts // 64
-    with _directory() as directory, remediator(directory) as server:
-        async with _connected(server, CONNECTIONS_MAX) as connections:
+    with directory() as home, remediator(home) as server:
+        async with connected(server, CONNECTIONS_MAX) as connections:
             began = perf_counter()
             await connections.send(requests(64), messages)
             loaded = perf_counter()
         taken_mb = server.resident_mb
-        emptied = await _emptied(directory, loaded + plan.expand_seconds_max)
+        emptied = await _emptied(home, loaded + plan.expand_seconds_max)
         most_mb = server.resident_mb_max
     alerts = messages * 64
     name = f"{alerts:,} alerts"
@@ -153,11 +156,11 @@ async def big_load(plan: Plan) -> list[Figure]:
     ]
 
 
-async def _interleaved(
+async def interleaved(
     plan: Plan, alerts: int, connections: int, server: Server, floor: Server, **load: object
 ) -> tuple[Measured, Measured]:
     """Slices of the one and of the other in turn, so that a noisy machine is as unfair to both."""
-    async with _connected(server, connections) as to_server, _connected(floor, connections) as to_floor:
+    async with connected(server, connections) as to_server, connected(floor, connections) as to_floor:
         ours = Lane(server, to_server, requests(alerts, **load))  # type: ignore[arg-type]
         least = Lane(floor, to_floor, requests(alerts))
         for _ in range(plan.rounds):
@@ -168,7 +171,7 @@ async def _interleaved(
 
 
 @asynccontextmanager
-async def _connected(server: Server, count: int) -> AsyncIterator[Connections]:
+async def connected(server: Server, count: int) -> AsyncIterator[Connections]:
     connections = await Connections.open(server.port, count)
     try:
         yield connections
@@ -176,16 +179,16 @@ async def _connected(server: Server, count: int) -> AsyncIterator[Connections]:
         connections.close()
 
 
-async def _calls(directory: Path, count: int) -> Mapping[str, float]:
+async def _calls(home: Path, count: int) -> Mapping[str, float]:
     async with asyncio.timeout(CALLS_SECONDS_MAX):
-        while len(called_at := reaction.calls(directory)) < count:
+        while len(called_at := reaction.calls(home)) < count:
             await asyncio.sleep(0.1)
     return called_at
 
 
-async def _emptied(directory: Path, deadline: float) -> float | None:
+async def _emptied(home: Path, deadline: float) -> float | None:
     while perf_counter() < deadline:
-        if backlog_is_empty(directory):
+        if backlog_is_empty(home):
             return perf_counter()
         await asyncio.sleep(0.05)
     return None
@@ -203,8 +206,8 @@ def _against(name: str, alerts: int, connections: int, ours: Measured, floor: Me
         f"{ours.per_second:,.0f}/s",
         f"{floor.per_second:,.0f}/s",
         f"{ratio:.2f}",
-        _ms(ours, 0.5),
-        _ms(ours, 0.99),
+        ms(ours, 0.5),
+        ms(ours, 0.99),
         target,
         met,
     )
@@ -215,7 +218,7 @@ def _at_most(name: str, value: float, limit: float, unit: str) -> Figure:
     return Figure(name, shown, target=f"≤ {limit:g} {unit}", met=value <= limit)
 
 
-def _ms(measured: Measured, share: float) -> str:
+def ms(measured: Measured, share: float) -> str:
     return f"{measured.quantile(share) * 1000:.1f}"
 
 
@@ -230,6 +233,6 @@ def _seconds_of_help() -> float:
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
+def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="remediator-bench-") as path:
         yield Path(path)

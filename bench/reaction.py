@@ -1,4 +1,4 @@
-"""From POST to the platform's call: `python -m bench.reaction DIRECTORY` is remediator with a platform that answers at once.
+"""From POST to the platform's call: `python -m bench.reaction DIRECTORY [STABLE_FOR]`, with a platform that answers at once.
 
 Everything but the platform is real, in a process of its own: webhook, store, expansion, guards, claim, go. The platform
 writes down when it was called, on the monotonic clock that all processes of a machine share.
@@ -18,9 +18,10 @@ from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Health, Instance, Selection, Workload
 from remediator.logs import make_log
 from remediator.ports import Evidence, Facts, Happened, Observation, Probe, Reading
-from remediator.settings import Settings
+from remediator.settings import Settings, StormSection
 from remediator.world import World
 
+STABLE_FOR = "10ms"
 PLAYBOOK = f"""
 name: queue-backlog
 summary: Restart a service whose queue grows.
@@ -30,7 +31,7 @@ mode: auto
 limits: {{settle: 0s, max_all_targets: [60 per 200ms]}}
 ladder:
   - restart: {{timeout: 1s}}
-verify: {{within: 5s, stable_for: 10ms, all: [healthy]}}
+verify: {{within: 5s, stable_for: {STABLE_FOR}, all: [healthy]}}
 """
 LIMIT = RateLimit(60, timedelta(milliseconds=200))
 """Above the load, so that nothing waits; with as many intents to look back on as real limits have."""
@@ -85,10 +86,11 @@ def calls(directory: Path) -> Mapping[str, float]:
     return at
 
 
-async def run(directory: Path) -> None:
+async def run(directory: Path, stable_for: str = STABLE_FOR) -> None:
+    """`stable_for`: how long each run goes on looking at its target after the call."""
     playbooks = directory / "playbooks"
     playbooks.mkdir()
-    (playbooks / "queue-backlog.yaml").write_text(PLAYBOOK)
+    (playbooks / "queue-backlog.yaml").write_text(PLAYBOOK.replace(STABLE_FOR, stable_for))
     token = directory / "token"
     token.write_text(TOKEN)
     settings = Settings(
@@ -98,6 +100,7 @@ async def run(directory: Path) -> None:
         listen="127.0.0.1:0",
         webhook_token_file=token,
         max_actions=(LIMIT,),
+        storm=StormSection(targets=100_000),
     )
     platform = InstantPlatform(directory / "calls")
     around = Surroundings(World({platform.name: platform}, {platform.name: platform}))
@@ -105,4 +108,4 @@ async def run(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Path(sys.argv[1])))
+    asyncio.run(run(Path(sys.argv[1]), *sys.argv[2:]))

@@ -70,7 +70,7 @@ def running(command: list[str], directory: Path, environment: Mapping[str, str] 
 
 
 @contextmanager
-def remediator(directory: Path) -> Iterator[Server]:
+def remediator(directory: Path, program: str = "remediator") -> Iterator[Server]:
     """`remediator serve` as it is run in production: authenticated, mode auto, JSON logs; without a Docker engine."""
     token = directory / "token"
     token.write_text(TOKEN)
@@ -85,7 +85,7 @@ def remediator(directory: Path) -> Iterator[Server]:
         "REMEDIATOR_LOG_FORMAT": "json",
         "REMEDIATOR_CONFIG": str(configured),
     }
-    with running(["remediator", "serve"], directory, environment) as server:
+    with running([program, "serve"], directory, environment) as server:
         yield server
 
 
@@ -95,10 +95,15 @@ def store(directory: Path) -> Path:
 
 
 def backlog_is_empty(directory: Path) -> bool:
-    """Whether every message has been expanded. Reads beside the running server, and writes nothing."""
+    """Whether every message has been expanded."""
+    return count(directory, "inbox") == 0
+
+
+def count(directory: Path, what: str) -> int:
+    """How many rows there are of `what`, a table and perhaps a condition. Reads beside the server, and writes nothing."""
     connection = sqlite3.connect(f"file:{store(directory)}?mode=ro", uri=True, timeout=5.0)
     try:
-        return connection.execute("SELECT 1 FROM inbox LIMIT 1").fetchone() is None
+        return int(connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
     finally:
         connection.close()
 
