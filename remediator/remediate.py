@@ -58,8 +58,8 @@ ROLLBACK_GRACE = timedelta(minutes=4)
 """It makes a container, stops one, starts the other, and puts things back if that fails."""
 NOT_OR_NO_LONGER_OURS = frozenset({Reason.RESOLVED, Reason.STALE, Reason.SILENCED, Reason.INHIBITED, Reason.MAINTENANCE})
 """Refusals that cancel: the alert is over, or people have said that they see to it. Nobody is told anything new by them."""
-NOBODY_IS_WOKEN = frozenset({Reason.UNCONFIRMED, Reason.UNCORROBORATED})
-"""Waits that end in nothing: it was probably only a message that came late, or an alert that ended meanwhile."""
+SAYS_IT_ALL = frozenset({Reason.UNCONFIRMED, Reason.UNCORROBORATED, Reason.STORM})
+"""Waits whose reason tells people more than that the run gave up."""
 ENDS_AT_A_KNOWN_TIME = frozenset({Reason.COOLDOWN, Reason.RATE_TARGET, Reason.RATE_PLAYBOOK, Reason.RATE_GLOBAL})
 """Waits that only time ends: one that lasts beyond the deadline is told to people now, not then."""
 ASK_AFTER = timedelta(minutes=5)
@@ -201,9 +201,10 @@ class Remediator:
                     run = await self._record.move(run, RunEvent.WAIT, row, reason=decision.reason)
                     self._tell.decided(run, decision)
                 return run, min(decision.retry_at, run.deadline)
-            says_it_all = decision.reason in NOBODY_IS_WOKEN or decision.reason is Reason.STORM or not in_time
-            reason = decision.reason if says_it_all else Reason.GAVE_UP
-            event = RunEvent.CANCEL if decision.reason in NOBODY_IS_WOKEN else RunEvent.ESCALATE
+            reason = decision.reason if decision.reason in SAYS_IT_ALL or not in_time else Reason.GAVE_UP
+            # Nobody is woken for what was probably only a message that came late.
+            is_noise = decision.reason is Reason.UNCONFIRMED and not run.rung
+            event = RunEvent.CANCEL if is_noise else RunEvent.ESCALATE
             return await self._record.end(run, event, reason, prospect.playbook, row), None
         self._tell.decided(run, decision)
         event = _event_of_refusal(run, decision.reason)
