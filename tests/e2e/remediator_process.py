@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers import free_port
 
-READY_SECONDS_MAX = 30.0
+READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 60.0
 TOKEN = "the-webhook-s-token"
 ENDED = frozenset({"suggested", "refused", "cancelled", "succeeded", "escalated"})

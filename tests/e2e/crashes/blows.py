@@ -11,6 +11,8 @@ from tests.e2e.remediator_process import RemediatorProcess
 TAKEOVER_SECONDS_MAX = 20.0
 """When to stop waiting for it; how long it may take is judged over all rounds."""
 READY_AGAIN_SECONDS_MAX = 15.0
+QUEUE_SECONDS = 0.2
+"""Right after the first go its call is about to be sent; a little later others wait behind it, fit to be sent, too."""
 CALLED = "called"
 
 
@@ -49,6 +51,7 @@ def terminate(scene: Scene, victim: RemediatorProcess) -> None:
 
 def suspend(scene: Scene, victim: RemediatorProcess) -> None:
     """SIGSTOP until its leases have run out, and others have taken over if there are others; then SIGCONT."""
+    sleep(scene.chance.uniform(0.0, QUEUE_SECONDS))
     victim.suspend()
     scene.tally.others[Blow.SUSPEND] += 1
     scene.stopped.update(run["id"] for run in scene.books.held_by(victim.replica) if run["state"] == CALLED)

@@ -29,7 +29,7 @@ class Lane:
 
     def round(self, number: int, blow: Blow, aim: Aim) -> None:
         scene, chance = self._scene, self._scene.chance
-        alerts = self._alerts(number, 2 if blow is Blow.SUSPEND else 1)
+        alerts = self._alerts(number, ALERTS_MAX if blow is Blow.SUSPEND else 1)
         self._accepted.clear()
         with sighted(aim, scene.replicas, scene.events) as sight:
             with self._posted_meanwhile(alerts, silent_allowed=blow is not Blow.CRASH_DATABASE):

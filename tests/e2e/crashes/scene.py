@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from remediator.storage.address import PostgresAddress
+from remediator.storage.migrate import upgrade_apart
 from tests.e2e.crashes.books import Books, postgres_books, sqlite_books
 from tests.e2e.crashes.tally import Tally
 from tests.e2e.engine_events import EngineEvents, engine_events
@@ -59,7 +61,10 @@ class Scene:
 
 @contextmanager
 def scene(home: Path, replicas: int, chance: random.Random, *, on_postgres: bool, slow: bool) -> Iterator[Scene]:
-    """`slow`: calls take a while to the engine, one at a time, so that many a blow meets one that waits or is on its way."""
+    """`slow`: calls take a while to the engine, so that many a blow meets one that is on its way.
+
+    There, and where replicas are stopped, they are sent one at a time, so that it meets others that wait to be sent.
+    """
     with ExitStack() as stack:
         containers = stack.enter_context(own_containers())
         events = stack.enter_context(engine_events(containers))
@@ -68,11 +73,12 @@ def scene(home: Path, replicas: int, chance: random.Random, *, on_postgres: bool
             way = stack.enter_context(slow_way(home / "docker.sock", engine_url(), chance, SLOW_SECONDS_MAX))
         database = stack.enter_context(crashing_postgres()) if on_postgres else None
         if database:
+            upgrade_apart(PostgresAddress(database.address))  # once, here: on a busy machine it takes a while
             books = stack.enter_context(postgres_books(database.address))
         else:
             books = sqlite_books(home / "remediator.db")
         settings = {"store": books.store, "docker_url": way.url if way else engine_url(), "max_actions": "1000 per 1h"}
-        settings |= {"storm": {"targets": 1000}, **({"engine_threads": 1} if way else {})}
+        settings |= {"storm": {"targets": 1000}, **({"engine_threads": 1} if way or database else {})}
         settings |= {"lease": f"{LEASE_SECONDS:g}s"} if database else {}
         processes = []
         for name in "ab"[:replicas]:

@@ -23,7 +23,7 @@ from tests.e2e.crashes.lane import Lane
 from tests.e2e.crashes.scene import LEASE_SECONDS, Scene, scene
 from tests.e2e.crashes.tally import Tally
 
-ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "30"))
 LANES = 5
 """Scenes that are played side by side: most of a round is waiting."""
 SLOW_LANES = (1, 3)
