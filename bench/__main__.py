@@ -43,7 +43,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure remediator against a floor of the same run.")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="the figures that have targets, in less than 40 seconds")
+    length.add_argument("--quick", action="store_true", help="the figures that have targets, in a minute")
     length.add_argument("--full", action="store_true", help="1,000,000 alerts and longer slices, in some minutes")
     parser.add_argument("--assert", dest="strict", action="store_true", help="exit with 1 if a target is missed")
     return parser.parse_args()

@@ -1,5 +1,6 @@
 """The store and the core without a server around them: draining the inbox, deciding, claiming as the ledger grows."""
 
+import gc
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -45,6 +46,8 @@ async def a_store(directory: Path) -> AsyncIterator[SqliteStore]:
 async def drained_per_second(alertname: str, alerts: int, alerts_a_message: int = 10) -> float:
     """Alerts parsed, put on record as episodes and explained: refused without a playbook, held by a storm with one."""
     index, clock = PlaybookIndex([a_playbook(0, MATCHED)]), SystemClock()
+    gc.collect()
+    gc.freeze()  # as `serve` does
     with tempfile.TemporaryDirectory(prefix="remediator-bench-") as home:
         async with a_store(Path(home)) as store:
             messages = requests(alerts_a_message, alertname=alertname)

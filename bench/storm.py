@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
+from statistics import median
 from time import perf_counter
 
 from bench import ledger
@@ -19,6 +20,7 @@ RUNS_IN_PROGRESS = 50
 OTHER_ALERTNAME = "SomethingElse"
 """No playbook of the server with runs in progress matches it."""
 SLOW_RATIO_MIN = 20.0
+DRAINS = 3
 DRAINED_PER_SECOND_MIN = 10_000
 DECIDE_MICROS_MAX = 50.0
 CLAIM_RATIO_MAX = 1.2
@@ -85,7 +87,7 @@ async def alone(plan: Plan) -> Sequence[Figure]:
     """The store and the core by themselves, in this process."""
     figures = []
     for what, alertname in (("without a playbook", ledger.UNMATCHED), ("held by a storm", ledger.MATCHED)):
-        per_second = await ledger.drained_per_second(alertname, plan.drained_alerts)
+        per_second = median([await ledger.drained_per_second(alertname, plan.drained_alerts) for _ in range(DRAINS)])
         figures.append(
             Figure(f"alerts drained and explained, {what}", f"{per_second:,.0f}/s", target=f"≥ {DRAINED_PER_SECOND_MIN:,}/s",
                    met=per_second >= DRAINED_PER_SECOND_MIN)
