@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remediator.demo.stage import Stage, free_port, status_of
-from remediator.demo.victim import SERVICE, Victim
-
-LABELS = {"alertname": "APIDown", "service": SERVICE, "severity": "critical"}
+from remediator.demo.victim import Victim
 
 PROMETHEUS = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -77,9 +75,9 @@ class RealChain:
 
     def start(self, remediator_port: int) -> None:
         stage = self._stage
-        target = self._victim.url.removeprefix("http://")
+        target, service = self._victim.url.removeprefix("http://"), self._victim.service
         stage.write("rules.yml", RULES.format())
-        stage.write("prometheus.yml", PROMETHEUS.format(alertmanager=self._alertmanager, victim=target, service=SERVICE))
+        stage.write("prometheus.yml", PROMETHEUS.format(alertmanager=self._alertmanager, victim=target, service=service))
         stage.write("alertmanager.yml", ALERTMANAGER.format(remediator=remediator_port, token_file=self._token_file))
         prometheus, alertmanager = self._programs
         flags = [f"--web.listen-address={self._alertmanager}", "--cluster.listen-address=", "--storage.path=alertmanager"]
@@ -124,7 +122,7 @@ class PostedChain:
     def _post(self, status: str, ends_at: str) -> None:
         alert = {
             "status": status,
-            "labels": LABELS,
+            "labels": {"alertname": "APIDown", "service": self._victim.service, "severity": "critical"},
             "annotations": {},
             "startsAt": self._began_at.isoformat(),
             "endsAt": ends_at,

@@ -15,20 +15,20 @@ import yaml
 
 from remediator.demo.chain import Chain, make_chain
 from remediator.demo.stage import Stage, StageError, free_port, status_of, wait_until
-from remediator.demo.victim import SERVICE, Victim, make_victim
+from remediator.demo.victim import Victim, make_victim
 
 REPAIR_SECONDS_MAX = 90.0
-PLAYBOOK = f"""\
+PLAYBOOK = """\
 name: api-down
 summary: Restart the demo's service.
 matchers: ['alertname = APIDown']
-target: {{service: $labels.service}}
+target: {service: $labels.service}
 mode: auto
-limits: {{settle: 1s, cooldown: 1m}}
+limits: {settle: 1s, cooldown: 1m}
 diagnose: [inspect, logs]
 ladder:
-  - restart: {{timeout: 1s}}
-verify: {{within: 45s, stable_for: 2s, all: [healthy, http: {{endpoint: {SERVICE}}}, alert_resolved]}}
+  - restart: {timeout: 1s}
+verify: {within: 45s, stable_for: 2s, all: [healthy, http, alert_resolved]}
 """
 SHOWN_METRICS = ("remediator_webhooks_total", "remediator_actions_total", "remediator_verifications_total")
 
@@ -141,7 +141,7 @@ def _start_remediator(stage: Stage, victim: Victim, chain: Chain, token_file: Pa
         "store": f"sqlite:///{stage.directory / 'remediator.db'}",
         "playbooks": str(stage.directory / "playbooks"),
         "webhook_token_file": str(token_file),
-        "services": {SERVICE: {"http": f"{victim.url}/health"}},
+        "services": {victim.service: {"http": f"{victim.url}/health"}},
         **victim.settings(),
         **chain.settings(),
     }

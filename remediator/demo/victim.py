@@ -27,6 +27,8 @@ class Victim(Protocol):
     """A service with a health page, `/health`, and something for Prometheus to scrape, `/metrics`."""
 
     what: str
+    service: str
+    """What its alert calls it. On a shared engine no other demo's is called so."""
     url: str
     removal: str
     """The command that removes it."""
@@ -48,6 +50,7 @@ class ContainerVictim:
 
         self._engine = DockerEngine(docker_url, threads=1, timeout=timedelta(seconds=60))
         self.name = f"{SERVICE}-{uuid.uuid4().hex[:6]}"  # noqa: TID251 - a name on a shared engine, not a run's id
+        self.service = self.name
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         image = self._call(_find_or_make_image)
@@ -70,7 +73,7 @@ class ContainerVictim:
             ["sh", "-c", f"{pages} && exec httpd -f -p 8080 -h /www".replace("\n", "\\n")],
             name=self.name,
             ports=[8080],
-            labels={"remediator.io/service": SERVICE, "remediator.io/allow": "restart"},
+            labels={"remediator.io/service": self.service, "remediator.io/allow": "restart"},
             host_config=client.create_host_config(port_bindings={8080: ("127.0.0.1", self._port)}),
         )
         client.start(self.name)
@@ -91,6 +94,7 @@ class ProcessVictim:
         self._pid_file = stage.directory / "service" / "pid"
         self.url = f"http://127.0.0.1:{self._control[-1]}"
         self.what = "a process under the command platform"
+        self.service = SERVICE
         self.removal = f"kill $(cat {self._pid_file})"
         stage.start("service-starter", [*self._control, "restart"])
         stage.processes.pop("service-starter").wait(10)
