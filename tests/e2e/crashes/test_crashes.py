@@ -24,6 +24,8 @@ from tests.e2e.crashes.scene import LEASE_SECONDS, Scene, scene
 from tests.e2e.crashes.tally import Tally
 
 ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "30"))
+MANY_ROUNDS = 100
+"""In so many a stop meets the moment between go and call some seven times; in thirty now and then not once."""
 LANES = 5
 """Scenes that are played side by side: most of a round is waiting."""
 SLOW_LANES = (1, 3)
@@ -122,5 +124,5 @@ def _was_dangerous(total: Tally, variant: Variant) -> None:
         assert total.taken_over[CALLED], "no replica took over while another had called"
         assert median(total.takeovers) <= TAKEOVER_SECONDS_MAX
         assert max(total.takeovers) <= TAKEOVER_SECONDS_MAX + BUSY_SECONDS
-    if variant.on_postgres:
+    if variant.on_postgres and ROUNDS >= MANY_ROUNDS:
         assert total.withheld, "no replica was stopped between its go and its call"
