@@ -35,8 +35,7 @@ class PostgresAddress:
     def __str__(self) -> str:
         if self.source.startswith(FILE):
             return self.source
-        scheme, _, rest = self.source.partition("://")
-        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+        return _without_secrets(self.source)
 
     __repr__ = __str__
 
@@ -51,6 +50,13 @@ def parse_address(text: str) -> Address:
     if text.startswith(SQLITE) and text != SQLITE:
         return Path(text.removeprefix(SQLITE))
     raise BadAddress(
-        f"{text!r} is not an address of a store; write one as sqlite:///data/remediator.db, "
+        "it is not an address of a store; write one as sqlite:///data/remediator.db, "
         "postgresql://user@host/database, or file:/run/secrets/store-url to read it from there"
     )
+
+
+def _without_secrets(url: str) -> str:
+    """Without user, password and parameters, each of which may hold one."""
+    scheme, _, rest = url.partition("://")
+    place, _, parameters = rest.partition("?")
+    return f"{scheme}://…" if "@" in parameters else f"{scheme}://{place.rpartition('@')[2]}"

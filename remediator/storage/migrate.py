@@ -80,7 +80,7 @@ def config_for(database: Address):  # type: ignore[no-untyped-def]  # noqa: ANN2
         from remediator.storage.postgres_session import connect_to_migrate
 
         config.attributes["url"] = "postgresql+psycopg://"
-        config.attributes["creator"] = lambda: connect_to_migrate(database)
+        config.attributes["options"] = {"creator": lambda: connect_to_migrate(database)}
     else:
         config.attributes["url"] = f"sqlite:///{database}"
     return config

@@ -5,6 +5,7 @@ The connection is in autocommit mode: whoever owns it begins and ends transactio
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,9 @@ TRY_SCOPE = "SELECT name FROM scopes WHERE name = :name FOR UPDATE SKIP LOCKED"
 NEW_IDS = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) AS id FROM generate_series(1, :count)"
 NEW_IDS_AT_ONCE = 32
 WAITING_MAX = 500
+# At the end of a pipeline psycopg sends a Flush, after which PostgreSQL does not count the session as idle: it would not
+# end it if this process stopped there, in the middle of a transaction. So a pipeline is always followed by a statement.
+ALONE = "SELECT 1"
 DISCARD_PLANS = "DISCARD PLANS"
 PLANS_LAST_SECONDS = 1.0
 """A plan that was made while a table was small, as all are at first, is a bad one when a storm has filled it."""
@@ -46,7 +50,7 @@ def translated(sql: str) -> bytes:
 class PostgresDatabase:
     """Rows are mappings. `clock` is told what the database says that the time is, whenever it is asked.
 
-    What is to be run `later` waits here, and goes with the next question in one pipeline: a statement costs some 20 µs
+    What is to be run `later` waits here, and goes before the next question in one pipeline: a statement costs some 20 µs
     then, and 70 µs or a network's round trip alone.
     """
 
@@ -107,16 +111,19 @@ class PostgresDatabase:
         return self._execute(sql, parameters).rowcount
 
     def each(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> Sequence[Any]:
+        waiting, self._waiting = self._waiting, []
         with self._connection.pipeline():
-            self._send_waiting()
+            for earlier, given in waiting:
+                self._send(earlier, given)
             asked = [self._send(sql, each) for each in parameters]
-            return [cursor.fetchone() for cursor in asked]
+            answers = [cursor.fetchone() for cursor in asked]
+        self._send(ALONE, {})
+        return answers
 
     def later(self, sql: str, /, **parameters: Any) -> None:
         self._waiting.append((sql, parameters))
         if len(self._waiting) >= WAITING_MAX:
-            with self._connection.pipeline():
-                self._send_waiting()
+            self._execute(ALONE, {})
 
     def add(self, table: str, sql: str, /, **parameters: Any) -> int:
         ids = self._new_ids.get(table)
@@ -131,16 +138,12 @@ class PostgresDatabase:
             self.later(sql, **each)
 
     def _execute(self, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[DictRow]:
-        if not self._waiting:
-            return self._send(sql, parameters)
-        with self._connection.pipeline():
-            self._send_waiting()
-            return self._send(sql, parameters)
-
-    def _send_waiting(self) -> None:
+        """What waits, in one pipeline, and then this, alone."""
         waiting, self._waiting = self._waiting, []
-        for sql, parameters in waiting:
-            self._send(sql, parameters)
+        with self._connection.pipeline() if len(waiting) > 1 else nullcontext():
+            for earlier, given in waiting:
+                self._send(earlier, given)
+        return self._send(sql, parameters)
 
     def _send(self, sql: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[DictRow]:
         try:

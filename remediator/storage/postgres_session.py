@@ -21,7 +21,7 @@ from remediator.storage.address import BadAddress, PostgresAddress
 from remediator.storage.codec import micros
 from remediator.storage.database_clock import DatabaseClock
 from remediator.storage.ledger import SqlLedger
-from remediator.storage.postgres_database import Connection, PostgresDatabase, translated
+from remediator.storage.postgres_database import Connection, PostgresDatabase
 
 T = TypeVar("T")
 
@@ -48,10 +48,11 @@ SET_UP = """
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 """
-PUT = translated("""
+# The bodies as they are: as text each byte would be two.
+PUT = b"""
     INSERT INTO inbox (received_at, body)
-    SELECT * FROM unnest(:received_at::bigint[], :bodies::bytea[]) AS given (received_at, body)
-""")
+    SELECT * FROM unnest(%(received_at)s::bigint[], %(bodies)b::bytea[]) AS given (received_at, body)
+"""
 LOST_RACES = (errors.DeadlockDetected, errors.SerializationFailure)
 DECIDED_ANEW = frozenset({"episodes_open", "runs_live"})
 """Unique keys at which a race is lost that the same work, run again, does not lose: it sees what the other has written."""

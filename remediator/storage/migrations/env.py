@@ -6,7 +6,7 @@ to be done, and do it.
 """
 
 from alembic import context
-from sqlalchemy import create_engine, event
+from sqlalchemy import NullPool, create_engine, event
 
 from remediator.storage.schema import metadata
 
@@ -14,7 +14,7 @@ MIGRATING = 0x72656D656469
 """An advisory lock of this database: `remedi`."""
 
 attributes = context.config.attributes
-engine = create_engine(attributes["url"], **({"creator": attributes["creator"]} if "creator" in attributes else {}))
+engine = create_engine(attributes["url"], poolclass=NullPool, **attributes.get("options", {}))
 if engine.dialect.name == "sqlite":
     event.listen(engine, "connect", lambda connection, _record: setattr(connection, "isolation_level", None))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -24,4 +24,3 @@ with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
         context.run_migrations()
-engine.dispose()
