@@ -12,6 +12,17 @@ from remediator.ports import Asked, Channel, LedgerKind, LedgerRow, Message
 
 TEXT_CHARACTERS_MAX = 4_000
 TAKEN_UP = "it is over, {} runs are taken up again; of those that limits do not allow you hear no more: see `runs list`"
+WAITED_IN_VAIN = frozenset(
+    {
+        Reason.STORM,
+        Reason.GAVE_UP,
+        Reason.COOLDOWN,
+        Reason.RATE_TARGET,
+        Reason.RATE_PLAYBOOK,
+        Reason.RATE_GLOBAL,
+    }
+)
+"""Ends of runs that nothing was done about because of a storm, or of the limits when it was over."""
 SEVERITIES = frozenset({"critical", "error", "warning", "info", "page", "ticket"})
 
 
@@ -109,7 +120,7 @@ def watchdog_notice(silent: str, raised_at: datetime, heard_at: datetime | None)
 
 def messages(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow]) -> list[Message]:
     """What is to be told of a run that has just ended, or that a person must look at."""
-    if _was_only_held_by_a_storm(timeline):
+    if _is_in_the_storms_message(run, timeline):
         return []
     told = [annotation(run, timeline)] if _worth_an_annotation(run, timeline) else []
     # Nobody is woken a second time when a doubt that was told ends with its alert.
@@ -153,10 +164,14 @@ def sentence(row: LedgerRow) -> str:
             return ""
 
 
-def _was_only_held_by_a_storm(timeline: Sequence[LedgerRow]) -> bool:
-    """A storm's messages say it of all of its runs: when it is over, thousands would have to wait for what limits allow."""
+def _is_in_the_storms_message(run: Run, timeline: Sequence[LedgerRow]) -> bool:
+    """A storm's messages say it of all of its runs: when it is over, thousands would have to wait for what limits allow.
+
+    What ended for another reason than waiting, or asked a person something, is told like any other.
+    """
     held = any(row.kind is LedgerKind.DECISION and row.data["reason"] == Reason.STORM for row in timeline)
-    return held and not any(row.kind is LedgerKind.INTENT for row in timeline)
+    went_on = any(row.kind in (LedgerKind.ASK, LedgerKind.INTENT) for row in timeline)
+    return held and not went_on and run.reason in WAITED_IN_VAIN
 
 
 def _worth_an_annotation(run: Run, timeline: Sequence[LedgerRow]) -> bool:

@@ -51,6 +51,16 @@ def test_what_a_storm_held_and_nothing_was_done_about_is_in_the_storm_s_message(
     assert Channel.ESCALATION in channels(ended, decided(Reason.RATE_PLAYBOOK))
 
 
+@pytest.mark.parametrize("reason", [Reason.BREAKER_OPEN, Reason.NOT_APPROVED, Reason.MASKING, Reason.BROKE_DOWN])
+def test_what_ended_for_a_reason_of_its_own_is_told_though_a_storm_once_held_it(reason):
+    assert Channel.ESCALATION in channels(run(RunState.ESCALATED, reason), decided(Reason.STORM), decided(reason))
+
+
+def test_and_so_is_what_asked_people_something():
+    asked = LedgerRow(NOW, LedgerKind.ASK, data={"plan": "1", "command": "redis-cli FLUSHDB", "until": 0})
+    assert Channel.ESCALATION in channels(run(RunState.ESCALATED, Reason.GAVE_UP), decided(Reason.STORM), asked)
+
+
 def test_what_was_over_before_anything_was_begun_is_no_news():
     assert channels(run(RunState.CANCELLED, Reason.RESOLVED)) == []
 
