@@ -62,6 +62,10 @@ def _at_least_a_second(value: timedelta) -> timedelta:
     return value
 
 
+Perceptible = Annotated[Duration, AfterValidator(_at_least_a_second)]
+"""Nothing, as a time, would silently stop what waits for it."""
+
+
 def _engine_url(value: str) -> str:
     if value in ("", "off"):
         return ""
@@ -163,11 +167,11 @@ class Settings(_Section):
     )
     """Over all playbooks and targets."""
     storm: StormSection = Field(default_factory=lambda: StormSection())
-    approval_within: Duration = timedelta(minutes=30)
+    approval_within: Perceptible = timedelta(minutes=30)
     """How long people are waited for before a question is escalated."""
-    approval_lasts: Duration = timedelta(minutes=10)
+    approval_lasts: Perceptible = timedelta(minutes=10)
     """How long after it was given an approval may be acted on."""
-    watchdog_within: Duration | None = None
+    watchdog_within: Perceptible | None = None
     """The always firing Watchdog alert must be heard of within this for `auto`; unset: it is not expected."""
     episode_expiry: Duration = timedelta(hours=5)
     """Longer than Alertmanager's `repeat_interval` (4 h by default), or firing alerts expire between two re-sends."""
@@ -175,7 +179,7 @@ class Settings(_Section):
     """A later message confirms a possible late re-send only if it comes at least this long after it."""
     retention: Annotated[Duration, Field(validate_default=True)] = timedelta(days=90)
     """What is over is forgotten after this."""
-    lease: Duration = timedelta(seconds=60)
+    lease: Perceptible = timedelta(seconds=60)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     body_timeout: Duration = timedelta(seconds=10)
     max_concurrent_runs: Annotated[int, Field(ge=1, le=1000)] = 64
