@@ -25,7 +25,7 @@ from tests.e2e.crashes.tally import Tally
 
 ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "30"))
 MANY_ROUNDS = 100
-"""In so many a stop meets the moment between go and call some seven times; in thirty now and then not once."""
+"""Few rounds now and then do not meet a rare window once, such as a stop just between go and call; so many do."""
 LANES = 5
 """Scenes that are played side by side: most of a round is waiting."""
 SLOW_LANES = (1, 3)
@@ -119,10 +119,10 @@ def _was_dangerous(total: Tally, variant: Variant) -> None:
     """The windows in which a wrong protocol would show were hit, or nothing was shown."""
     assert total.hit[CALLED] >= sum(total.kills.values()) / 5, "the window between go and outcome was hardly ever hit"
     assert total.observed["yes"], "no call was in doubt that had happened"
-    assert total.observed["no"], "no call was in doubt that had not happened"
     if variant.replicas > 1:
         assert total.taken_over[CALLED], "no replica took over while another had called"
         assert median(total.takeovers) <= TAKEOVER_SECONDS_MAX
         assert max(total.takeovers) <= TAKEOVER_SECONDS_MAX + BUSY_SECONDS
-    if variant.on_postgres and ROUNDS >= MANY_ROUNDS:
-        assert total.withheld, "no replica was stopped between its go and its call"
+    if ROUNDS >= MANY_ROUNDS:
+        assert total.observed["no"], "no call was in doubt that had not happened"
+        assert total.withheld or not variant.on_postgres, "no replica was stopped between its go and its call"
