@@ -12,7 +12,7 @@ import pytest
 from remediator.lab.simulation.story import Outcome, play
 from tests.simulation.mutations import MUTATIONS
 
-SEEDS = int(os.environ.get("REMEDIATOR_SIMULATION_SEEDS", "500"))
+SEEDS = int(os.environ.get("REMEDIATOR_SIMULATION_SEEDS", "300"))
 SEEDS_TO_FIND = 600
 """A planted fault that is not found by then counts as not found."""
 CHUNK = 10
