@@ -7,10 +7,11 @@ import platform
 import sys
 
 from bench.measure import Plan, big_load, compared, react, start_up, throughput
+from bench.replicas import replicas
 from bench.report import Figure, table
 from bench.storm import alone, in_progress, slow_disk, storm
 
-MEASUREMENTS = (start_up, throughput, compared, react, big_load, storm, in_progress, slow_disk, alone)
+MEASUREMENTS = (start_up, throughput, compared, react, big_load, storm, in_progress, slow_disk, alone, replicas)
 QUICK = Plan(
     cells=((10, 16), (1, 64), (10, 64), (64, 64)),
     compared=(),

@@ -70,8 +70,11 @@ def running(command: list[str], directory: Path, environment: Mapping[str, str] 
 
 
 @contextmanager
-def remediator(directory: Path, program: str = "remediator") -> Iterator[Server]:
-    """`remediator serve` as it is run in production: authenticated, mode auto, JSON logs; without a Docker engine."""
+def remediator(directory: Path, program: str = "remediator", store: str = "") -> Iterator[Server]:
+    """`remediator serve` as it is run in production: authenticated, mode auto, JSON logs; without a Docker engine.
+
+    `store` is the address of another store than the directory's own.
+    """
     token = directory / "token"
     token.write_text(TOKEN)
     configured = directory / "remediator.yaml"
@@ -79,7 +82,7 @@ def remediator(directory: Path, program: str = "remediator") -> Iterator[Server]
     environment = {
         "REMEDIATOR_MODE": "auto",
         "REMEDIATOR_LISTEN": "127.0.0.1:0",
-        "REMEDIATOR_STORE": f"sqlite:///{store(directory)}",
+        "REMEDIATOR_STORE": store or f"sqlite:///{database(directory)}",
         "REMEDIATOR_PLAYBOOKS": str(Path(__file__).parent.parent / "playbooks"),
         "REMEDIATOR_WEBHOOK_TOKEN_FILE": str(token),
         "REMEDIATOR_LOG_FORMAT": "json",
@@ -89,7 +92,7 @@ def remediator(directory: Path, program: str = "remediator") -> Iterator[Server]
         yield server
 
 
-def store(directory: Path) -> Path:
+def database(directory: Path) -> Path:
     """Where the remediator of this directory keeps its database."""
     return directory / "remediator.db"
 
@@ -101,7 +104,7 @@ def backlog_is_empty(directory: Path) -> bool:
 
 def count(directory: Path, what: str) -> int:
     """How many rows there are of `what`, a table and perhaps a condition. Reads beside the server, and writes nothing."""
-    connection = sqlite3.connect(f"file:{store(directory)}?mode=ro", uri=True, timeout=5.0)
+    connection = sqlite3.connect(f"file:{database(directory)}?mode=ro", uri=True, timeout=5.0)
     try:
         return int(connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
     finally:

@@ -37,12 +37,12 @@ def redis_server(*arguments: str, port: int = 0) -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server(max_connections: int = 12) -> Iterator[str]:
+def postgres_server(max_connections: int = 12, **settings: str) -> Iterator[str]:
     """A PostgreSQL that trusts everybody on loopback. Yields the address of its superuser `postgres`.
 
-    It refuses to run as root: then it runs as the user `postgres`.
+    It refuses to run as root: then it runs as the user `postgres`. It does not sync, unless `settings` say otherwise.
     """
-    with _postgres_installed(max_connections) as postgres:
+    with _postgres_installed(max_connections, **settings) as postgres:
         postgres.start(SIGINT)
         try:
             yield postgres.address
@@ -79,7 +79,7 @@ class Postgres:
 
 
 @contextmanager
-def _postgres_installed(max_connections: int) -> Iterator[Postgres]:
+def _postgres_installed(max_connections: int, **settings: str) -> Iterator[Postgres]:
     # Debian keeps the server's programs off the PATH.
     binaries = Path(_installed("postgres", "/usr/lib/postgresql/*/bin/postgres", "/usr/libexec/postgresql*/postgres")).parent
     port = free_port()
@@ -87,9 +87,9 @@ def _postgres_installed(max_connections: int) -> Iterator[Postgres]:
         data = str(home / "data")
         init = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"]
         subprocess.run(init, check=True, capture_output=True, cwd=home, user=_owner(home))
-        options = {"listen_addresses": "127.0.0.1", "port": port, "max_connections": max_connections, "fsync": "off"}
+        own = {"listen_addresses": "127.0.0.1", "port": port, "max_connections": max_connections, "fsync": "off"}
         command = [str(binaries / "postgres"), "-D", data, "-k", str(home)]
-        command += [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        command += [argument for name, value in (own | settings).items() for argument in ("-c", f"{name}={value}")]
         yield Postgres(command, home, f"postgresql://postgres@127.0.0.1:{port}/postgres")
 
 

@@ -50,6 +50,10 @@ class Database(Protocol):
         """
         ...
 
+    def once(self, what: str, sql: str, /, **parameters: Any) -> None:
+        """`later`, and nothing if this transaction has done so for the same `what`."""
+        ...
+
     def add(self, table: str, sql: str, /, **parameters: Any) -> int:
         """`later`, for a row that is inserted under a new `:id`; the id. Ids of one transaction are above all before it."""
         ...
@@ -86,6 +90,10 @@ class SqliteDatabase:
         return [self._connection.execute(sql, each).fetchone() for each in parameters]
 
     def later(self, sql: str, /, **parameters: Any) -> None:
+        self._connection.execute(sql, parameters)
+
+    def once(self, what: str, sql: str, /, **parameters: Any) -> None:
+        """Each time: asking whether it was done would cost as much."""
         self._connection.execute(sql, parameters)
 
     def add(self, table: str, sql: str, /, **parameters: Any) -> int:

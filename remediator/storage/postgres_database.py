@@ -61,6 +61,7 @@ class PostgresDatabase:
         self._translated: dict[str, bytes] = {}
         self._waiting: list[tuple[str, Mapping[str, Any]]] = []
         self._locked: set[str] = set()
+        self._done: set[str] = set()
         self._new_ids: dict[str, list[int]] = {}
         self._planned_at = elapsed()
 
@@ -68,6 +69,7 @@ class PostgresDatabase:
         """Begin a transaction: no scope is locked in it yet, and ids of an earlier one are not given out any more."""
         self._waiting.clear()
         self._locked.clear()
+        self._done.clear()
         self._new_ids.clear()
         if self._elapsed() > self._planned_at + PLANS_LAST_SECONDS:
             self._planned_at = self._elapsed()
@@ -124,6 +126,11 @@ class PostgresDatabase:
         self._waiting.append((sql, parameters))
         if len(self._waiting) >= WAITING_MAX:
             self._execute(ALONE, {})
+
+    def once(self, what: str, sql: str, /, **parameters: Any) -> None:
+        if what not in self._done:
+            self._done.add(what)
+            self.later(sql, **parameters)
 
     def add(self, table: str, sql: str, /, **parameters: Any) -> int:
         ids = self._new_ids.get(table)

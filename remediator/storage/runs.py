@@ -82,7 +82,9 @@ class SqlRuns:
     def admit(
         self, run: str, episode: Episode, playbook: PlaybookText, at: datetime, deadline: datetime, aim: str = ""
     ) -> None:
-        self._db.later(KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at))
+        self._db.once(
+            playbook.version, KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at)
+        )
         self._db.later(
             ADMIT,
             id=run,
