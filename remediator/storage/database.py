@@ -50,12 +50,16 @@ class Database(Protocol):
         """
         ...
 
+    def append(self, sql: str, /, **parameters: Any) -> None:
+        """`later`, for an INSERT of one row. Rows that are appended to different tables may change places."""
+        ...
+
     def once(self, what: str, sql: str, /, **parameters: Any) -> None:
         """`later`, and nothing if this transaction has done so for the same `what`."""
         ...
 
     def add(self, table: str, sql: str, /, **parameters: Any) -> int:
-        """`later`, for a row that is inserted under a new `:id`; the id. Ids of one transaction are above all before it."""
+        """`append`, for a row that is inserted under a new `:id`; the id. Ids of one transaction are above all before it."""
         ...
 
     def run_many(self, sql: str, parameters: Sequence[Mapping[str, Any]], /) -> None: ...
@@ -90,6 +94,9 @@ class SqliteDatabase:
         return [self._connection.execute(sql, each).fetchone() for each in parameters]
 
     def later(self, sql: str, /, **parameters: Any) -> None:
+        self._connection.execute(sql, parameters)
+
+    def append(self, sql: str, /, **parameters: Any) -> None:
         self._connection.execute(sql, parameters)
 
     def once(self, what: str, sql: str, /, **parameters: Any) -> None:

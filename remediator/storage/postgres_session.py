@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumper
 
 from remediator.core.snapshot import Policy
 from remediator.ports import StoreUnavailable
@@ -184,7 +185,9 @@ def connect(address: PostgresAddress) -> Connection:
         connection.close()
         raise
     connection.prepared_max = 400
-    connection.adapters.register_dumper(int, Int8Dumper)  # one type for all: a statement is prepared once, not once a size
+    # One type for all numbers: a statement is prepared once, not once a size. And texts say that they are text, in lists, too.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.adapters.register_dumper(str, StrDumper)
     return connection
 
 

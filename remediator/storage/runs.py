@@ -25,10 +25,10 @@ PLAYBOOK = "SELECT name, version, source FROM playbooks WHERE version = :version
 ADMIT = """
     INSERT INTO runs (id, episode_id, playbook, playbook_version, state, reason, rung, goes, target, fence,
                       lease_owner, lease_until, due_at, created_at, deadline, finished_at, aim)
-    SELECT :id, :episode_id, :playbook, :version, 'new', 'clear',
-           coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'go' AND episode_id = :episode_id), 0),
-           0, '', 0, '', 0, :at, :at, :deadline, NULL, :aim
-     WHERE NOT EXISTS (SELECT 1 FROM runs WHERE episode_id = :episode_id AND finished_at IS NULL)
+    VALUES (:id, :episode_id, :playbook, :version, 'new', 'clear',
+            coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'go' AND episode_id = :episode_id), 0),
+            0, '', 0, '', 0, :at, :at, :deadline, NULL, :aim)
+    ON CONFLICT (episode_id) WHERE finished_at IS NULL DO NOTHING
 """
 # The lease and the new fence are one statement, so that two workers cannot both take a run. While leased, a run is due
 # when its lease ends (its holder died); an earlier due_at means that somebody woke it in the meantime. Workers that lease
@@ -85,7 +85,7 @@ class SqlRuns:
         self._db.once(
             playbook.version, KEEP_PLAYBOOK, version=playbook.version, name=playbook.name, source=playbook.source, at=micros(at)
         )
-        self._db.later(
+        self._db.append(
             ADMIT,
             id=run,
             episode_id=episode.id,
@@ -208,7 +208,7 @@ class SqlRuns:
 
 def append_to(db: Database, run: Run, row: LedgerRow) -> None:
     """A row of a run's timeline, whoever writes it. A worker that holds the run writes through `SqlRuns.append`."""
-    db.later(
+    db.append(
         APPEND,
         at=micros(row.at),
         kind=row.kind,
@@ -226,7 +226,7 @@ def append_to(db: Database, run: Run, row: LedgerRow) -> None:
 
 def append_apart(db: Database, row: LedgerRow, *, episode_id: int = 0, playbook: str = "") -> None:
     """A row of the ledger that belongs to no run."""
-    db.later(
+    db.append(
         APPEND,
         at=micros(row.at),
         kind=row.kind,
