@@ -20,7 +20,7 @@ from remediator.core.snapshot import Candidate, Found, LedgerFacts, Policy, Resu
 from remediator.core.step import Healthy, Restart
 from remediator.core.target import Health, Instance, Selector, Workload
 from remediator.ingress.expand import expand
-from remediator.ports import Ledger, LedgerKind, LedgerRow, PlaybookText
+from remediator.ports import Ledger, LedgerKind, LedgerRow, PlaybookText, Store
 from remediator.storage.migrate import upgrade
 from remediator.storage.sqlite import SqliteStore, connect
 
@@ -44,19 +44,24 @@ async def a_store(directory: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def drained_per_second(alertname: str, alerts: int, alerts_a_message: int = 10) -> float:
-    """Alerts parsed, put on record as episodes and explained: refused without a playbook, held by a storm with one."""
+    """What a fresh SQLite store drains."""
+    with tempfile.TemporaryDirectory(prefix="remediator-bench-") as home:
+        async with a_store(Path(home)) as store:
+            return await drained_by(store, alertname, alerts, alerts_a_message)
+
+
+async def drained_by(store: Store, alertname: str, alerts: int, alerts_a_message: int = 10) -> float:
+    """Alerts a second parsed, put on record as episodes and explained: refused without a playbook, held by a storm with one."""
     index, clock = PlaybookIndex([a_playbook(0, MATCHED)]), SystemClock()
     gc.collect()
     gc.freeze()  # as `serve` does
-    with tempfile.TemporaryDirectory(prefix="remediator-bench-") as home:
-        async with a_store(Path(home)) as store:
-            messages = requests(alerts_a_message, alertname=alertname)
-            for _ in range(alerts // alerts_a_message):
-                await store.put(next(messages).partition(BODY)[2], clock.now())
-            began = perf_counter()
-            while (await store.run(lambda ledger: expand(ledger, index, new_id, ledger.now))).messages:
-                pass
-            return alerts / (perf_counter() - began)
+    messages = requests(alerts_a_message, alertname=alertname)
+    for _ in range(alerts // alerts_a_message):
+        await store.put(next(messages).partition(BODY)[2], clock.now())
+    began = perf_counter()
+    while (await store.run(lambda ledger: expand(ledger, index, new_id, ledger.now))).messages:
+        pass
+    return alerts / (perf_counter() - began)
 
 
 def decide_micros(playbooks: int, rounds: int = 2_000) -> float:

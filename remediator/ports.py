@@ -289,6 +289,11 @@ class PlaybookText:
 
 
 class Inbox(Protocol):
+    @property
+    def alerts_at_once(self) -> int:
+        """How many alerts one transaction should expand: so many that nobody waits long for it."""
+        ...
+
     def reserve(self) -> bool:
         """Let nobody else expand messages until this transaction ends; False, at once, if another process does so now."""
         ...

@@ -12,8 +12,6 @@ from remediator.core.template import Unbound
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.ports import Inbound, Ledger, PlaybookText
 
-ALERTS_MAX = 64
-"""Alerts in one transaction: 4 ms, so that a commit of the intake never waits long behind it."""
 MESSAGES_MAX = 32
 NewRun = Callable[[], str]
 DUPLICATES_LAST = timedelta(minutes=1)
@@ -72,10 +70,8 @@ class Expanded:
     """A storm of alerts that has just begun or ended."""
     recoveries: list[Recovery] = field(default_factory=list)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there may be more."""
-        return self.messages >= MESSAGES_MAX or self.alerts >= ALERTS_MAX
+    is_full: bool = False
+    """Whether there may be more."""
 
 
 def expand(
@@ -91,9 +87,10 @@ def expand(
     for message in ledger.inbox.take(messages_max):
         batch += [(alert, message.received_at) for alert in _alerts_of(message, done)]
         taken.append(message)
-        if len(batch) >= ALERTS_MAX:
+        if len(batch) >= ledger.inbox.alerts_at_once:
             break
     done.alerts = len(batch)
+    done.is_full = len(taken) >= messages_max or done.alerts >= ledger.inbox.alerts_at_once
     alerts = [(alert, at) for alert, at in batch if not _is_watchdog(alert, at, done)]
     for (_, at), (heard, episode) in zip(alerts, ledger.episodes.hear_all(alerts), strict=True):
         if episode is not None:

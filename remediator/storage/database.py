@@ -17,6 +17,9 @@ Row = Mapping[str, Any]
 class Database(Protocol):
     """Statements name their parameters `:like_this`. Everything runs in the transaction that the store has begun."""
 
+    alerts_at_once: int
+    """How many alerts one transaction should expand."""
+
     def now(self) -> datetime:
         """The time that everything in this database is compared by: one clock for all who share it."""
         ...
@@ -67,6 +70,9 @@ class Database(Protocol):
 
 class SqliteDatabase:
     """`Database` over one sqlite3 connection; rows are sqlite3.Row. One process uses it, so its clock is the host's."""
+
+    alerts_at_once = 64
+    """4 ms, so that a commit of the intake, which has the same connection, never waits long behind it."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection

@@ -11,7 +11,7 @@ from remediator.core.verdict import Reason
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
 from remediator.storage.database import Database
 
-HEARD_AT_ONCE = 200
+HEARD_AT_ONCE = 400
 EPISODES = "episodes"
 """The scope of whoever opens, closes or expires episodes: one process at a time."""
 

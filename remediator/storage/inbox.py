@@ -21,7 +21,7 @@ TAKE = """
                    WHERE before < :bytes)
      ORDER BY id
 """
-BYTES_MAX = 128 * 1024
+BYTES_AN_ALERT = 2 * 1024
 OLDEST = "SELECT id FROM inbox WHERE set_aside = 0 ORDER BY id LIMIT 1"
 SET_ASIDE = "UPDATE inbox SET set_aside = 1 WHERE id = :id AND set_aside = 0"
 REMOVE = "DELETE FROM inbox WHERE id = :id"
@@ -35,11 +35,15 @@ class SqlInbox:
         """Write messages in order of arrival."""
         self._db.run_many(PUT, [{"received_at": micros(at), "body": body} for body, at in messages])
 
+    @property
+    def alerts_at_once(self) -> int:
+        return self._db.alerts_at_once
+
     def reserve(self) -> bool:
         return self._db.try_lock(EPISODES)
 
     def take(self, limit: int) -> Sequence[Inbound]:
-        rows = self._db.all(TAKE, limit=limit, bytes=BYTES_MAX)
+        rows = self._db.all(TAKE, limit=limit, bytes=BYTES_AN_ALERT * self._db.alerts_at_once)
         return [Inbound(row["id"], row["body"], moment(row["received_at"])) for row in rows]
 
     def oldest(self) -> int | None:

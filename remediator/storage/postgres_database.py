@@ -35,7 +35,7 @@ NAME_SCOPES = """
 LOCK_SCOPES = "SELECT name FROM scopes WHERE name = ANY(:names::text[]) ORDER BY name FOR UPDATE"
 TRY_SCOPE = "SELECT name FROM scopes WHERE name = :name FOR UPDATE SKIP LOCKED"
 NEW_IDS = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) AS id FROM generate_series(1, :count)"
-NEW_IDS_AT_ONCE = 100
+NEW_IDS_AT_ONCE = 256
 WAITING_MAX = 500
 # At the end of a pipeline psycopg sends a Flush, after which PostgreSQL does not count the session as idle: it would not
 # end it if this process stopped there, in the middle of a transaction. So a pipeline is always followed by a statement.
@@ -66,6 +66,9 @@ class PostgresDatabase:
     What is to be run `later` waits here, and goes before the next question, in one pipeline: that spares a round trip for
     each. Rows that are appended to one table go in one statement.
     """
+
+    alerts_at_once = 256
+    """The intake does not wait for it: it has a connection of its own. Each transaction costs a dozen round trips."""
 
     def __init__(self, connection: Connection, clock: DatabaseClock, elapsed: Callable[[], float]) -> None:
         self._connection = connection

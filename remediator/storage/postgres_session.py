@@ -55,8 +55,9 @@ PUT = b"""
     SELECT * FROM unnest(%(received_at)s::bigint[], %(bodies)b::bytea[]) AS given (received_at, body)
 """
 LOST_RACES = (errors.DeadlockDetected, errors.SerializationFailure)
-DECIDED_ANEW = frozenset({"episodes_open", "runs_live"})
-"""Unique keys at which a race is lost that the same work, run again, does not lose: it sees what the other has written."""
+DECIDED_ANEW = frozenset({"episodes_open", "runs_live", "runs_pkey"})
+"""Unique keys at which a race is lost that the same work, run again, does not lose: it sees what the other has written,
+or draws another id."""
 
 
 class PostgresSession:

@@ -20,9 +20,13 @@ LAST = "SELECT at, data FROM ledger WHERE kind = 'storm' ORDER BY id DESC LIMIT 
 # Counted no further than the answer needs: it is asked with every batch of alerts, and in a storm there are thousands.
 AIMS = """
     SELECT count(*) AS aims
-      FROM (SELECT DISTINCT aim FROM runs WHERE created_at > :since AND aim <> '' LIMIT :most) AS lately
+      FROM (SELECT DISTINCT aim
+              FROM (SELECT aim FROM runs
+                     WHERE created_at > :since AND aim <> '' ORDER BY created_at DESC LIMIT :newest) AS newest
+             LIMIT :most) AS lately
 """
-AIMS_MAX = 1_000_000
+AIMS_MAX = RUNS_MAX = 1_000_000
+NEWEST_FOR_EACH = 10
 EXPLAIN = """
     INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data, attempt)
     SELECT :at, 'decision', id, episode_id, playbook, rung, '', '', '', :data, 0
@@ -64,7 +68,11 @@ class SqlStorms:
 
     def _aims(self, since: datetime, most: int) -> int:
         """Distinct aims since then, counted up to `most`."""
-        return int(self._db.one(AIMS, since=micros(since), most=most)["aims"])
+        for newest in (NEWEST_FOR_EACH * most, RUNS_MAX):  # among the newest there are most often enough
+            aims = int(self._db.one(AIMS, since=micros(since), newest=newest, most=most)["aims"])
+            if aims >= most:
+                break
+        return aims
 
     def _put_on_record(self, storm: Storm, at: datetime, *, on: bool) -> None:
         append_apart(self._db, LedgerRow(at, LedgerKind.STORM, data={"on": on, "targets": storm.targets}))
@@ -73,5 +81,5 @@ class SqlStorms:
         """The other guards are not asked: what they would look at is just what must not be asked ten thousand times."""
         verdicts = {"storm": ["wait", str(storm)]}
         decision = {"decision": DecisionKind.WAIT, "reason": Reason.STORM, "seen": str(storm), "verdicts": verdicts}
-        self._db.run(EXPLAIN, at=micros(at), data=dump(decision))
-        self._db.run(HOLD)
+        self._db.later(EXPLAIN, at=micros(at), data=dump(decision))
+        self._db.later(HOLD)

@@ -95,15 +95,17 @@ class TestInbox:
         assert [message.body for message in await store.run(lambda ledger: ledger.inbox.take(10))] == [b"second", b"third"]
 
     async def test_large_messages_are_taken_a_few_at_a_time_and_a_very_large_one_alone(self, store):
-        for body in (bytes(50_000), bytes(100_000), b"small", bytes(1_000_000)):
-            await store.put(body, NOW)
+        at_once = 2 * 1024 * await store.run(lambda ledger: ledger.inbox.alerts_at_once)
+        sizes = [at_once // 3, at_once - 1000, 5, 10 * at_once]
+        for size in sizes:
+            await store.put(bytes(size), NOW)
 
         def take(ledger: Ledger) -> list[int]:
             taken = ledger.inbox.take(10)
             ledger.inbox.remove(taken)
             return [len(message.body) for message in taken]
 
-        assert [await store.run(take) for _ in range(4)] == [[50_000, 100_000], [5, 1_000_000], [], []]
+        assert [await store.run(take) for _ in range(4)] == [sizes[:2], sizes[2:], [], []]
 
     async def test_what_arrives_at_the_same_time_is_all_kept(self, store):
         await asyncio.gather(*(store.put(b"%d" % number, NOW) for number in range(100)))
