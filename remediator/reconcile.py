@@ -21,7 +21,8 @@ from remediator.core.snapshot import Policy
 from remediator.core.verdict import Reason
 from remediator.ingress.expand import Admission, Recovery, recovery
 from remediator.ingress.payload import refusal
-from remediator.ports import AlertList, Everything, Ledger, ListedAlert, PortError, Store, StoreUnavailable
+from remediator.ports import AlertList, Everything, Ledger, ListedAlert, PortError, Store
+from remediator.rounds import rounds
 from remediator.telemetry import Telemetry
 
 ALERTS_AT_ONCE = 100
@@ -68,15 +69,8 @@ class Reconciliation:
         self._reachable = True
 
     async def run(self) -> None:
-        """Look until cancelled. Whatever goes wrong with one look, there is another one."""
-        while True:
-            try:
-                await self.look()
-            except StoreUnavailable as error:
-                self._tell.log.error("store.unavailable", error=str(error))
-            except Exception as error:
-                self._tell.log.error("reconcile.broke_down", error=repr(error), exc_info=True)
-            await asyncio.sleep(self._rhythm.every.total_seconds())
+        """Look until cancelled."""
+        await rounds(self.look, self._rhythm.every.total_seconds(), self._tell.log, "reconcile.broke_down")
 
     async def look(self) -> None:
         """One look: compare, then take up what is no longer muted. Raises StoreUnavailable."""

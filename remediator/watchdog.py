@@ -4,7 +4,6 @@ Guards read the same fact from the store, and nothing is automatic while it is m
 goes missing and once when it is back, whatever is restarted in between: what was told last is kept with the heartbeats.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -12,7 +11,8 @@ from remediator.announcements import watchdog_notice
 from remediator.core.alert import WATCHDOG
 from remediator.core.modes import watchdog_missing
 from remediator.core.snapshot import Policy
-from remediator.ports import Ledger, Message, Store, StoreUnavailable
+from remediator.ports import Ledger, Message, Store
+from remediator.rounds import rounds
 from remediator.telemetry import Telemetry
 
 EVERY_SECONDS = 5.0
@@ -33,14 +33,7 @@ class DeadMansSwitch:
 
     async def run(self) -> None:
         """Look until cancelled. While the store cannot be asked, the last answer stands."""
-        while True:
-            try:
-                await self.look()
-            except StoreUnavailable as error:
-                self._tell.log.error("store.unavailable", error=str(error))
-            except Exception as error:
-                self._tell.log.error("watchdog.broke_down", error=repr(error), exc_info=True)
-            await asyncio.sleep(EVERY_SECONDS)
+        await rounds(self.look, EVERY_SECONDS, self._tell.log, "watchdog.broke_down")
 
     async def look(self) -> None:
         """Set the gauges, and raise or end the alarm. Raises StoreUnavailable."""
