@@ -149,6 +149,8 @@ async def gather(prospect: Prospect, history: History, now: datetime, *, acting:
     bound = [bind(diagnosis, labels) for diagnosis in prospect.playbook.diagnose]
     wanted = [diagnosis for diagnosis in bound if not isinstance(diagnosis, Unbound)]
     found_all = await asyncio.gather(*(world.diagnose(diagnosis, subject, acting=acting) for diagnosis in wanted))
+    if not any(isinstance(diagnosis, RolloutAge) for diagnosis in wanted):
+        return found_all
     rolled_out_at = await history.rolled_out_at(subject)
     age = {"rollout.age_seconds": (now - rolled_out_at).total_seconds()} if rolled_out_at else {}
     return [replace(each, numbers=age) if each.name == RolloutAge.name else each for each in found_all]

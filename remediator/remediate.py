@@ -153,17 +153,20 @@ class Remediator:
                 return await self._leave_to_people(run, choice)
 
     async def _held_by_a_storm(self, run: Run, playbook: Playbook) -> Next | None:
-        """While a storm blows, no platform is asked for the sake of a run that has done nothing yet; None: none blows."""
+        """No platform is asked for the sake of a run that a storm holds; None: it holds none, or not this one any more.
+
+        New runs are held before they are leased, in the transaction that admits them: only a run that was is looked at here.
+        """
+        if run.reason is not Reason.STORM:
+            return None
         unseen = Unknown("no platform is asked during a storm")
         candidate = Candidate(run.id, run.episode, playbook, 0, playbook.ladder[0].step, unseen)
 
-        def work(ledger: Ledger) -> Decision | None:
-            if run.goes or run.target or ledger.storms.current() is None:
-                return None
+        def work(ledger: Ledger) -> Decision:
             return decide(candidate, Snapshot(ledger.claims.facts(candidate), self._policy()), ledger.now, WITHOUT_LOOKING)
 
         decision = await self._store.run(work)
-        if decision is None or decision.kind is DecisionKind.ACT:
+        if decision.kind is DecisionKind.ACT:
             return None
         return await self._stand_back(run, Prospect(candidate, self._world), decision)
 

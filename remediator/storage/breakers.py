@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from remediator.core.guards.breaker import BreakerState, Opening, of_playbook, of_target
 from remediator.core.playbook import Playbook
@@ -76,4 +77,10 @@ class SqlBreakers:
 
     def _results(self, sql: str, scope: str) -> tuple[Result, ...]:
         rows = self._db.all(sql, scope=scope, limit=RESULTS_REMEMBERED)
-        return tuple(Result(moment(row["at"]), row["target"], Score(row["score"])) for row in reversed(rows))
+        return tuple(_result(row["at"], row["target"], row["score"]) for row in reversed(rows))
+
+
+@lru_cache(maxsize=4096)
+def _result(at: int, target: str, score: str) -> Result:
+    """Remembered, as their times are."""
+    return Result(moment(at), target, Score(score))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,7 +19,9 @@ def micros_or_none(at: datetime | None) -> int | None:
     return None if at is None else micros(at)
 
 
+@lru_cache(maxsize=4096)
 def moment(value: int) -> datetime:
+    """Remembered: guards read the times of the same few hundred rows with every decision."""
     return _EPOCH + timedelta(microseconds=value)
 
 
