@@ -16,6 +16,9 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def elapsed(self) -> float:
+        return elapsed()
+
 
 def new_id(now: datetime) -> str:
     """A run's id: 9 characters of the time in milliseconds, so that ids sort by age, and 7 that cannot be guessed.

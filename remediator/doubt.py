@@ -3,7 +3,6 @@
 What observation cannot find out goes to a person, once, and the run goes on holding its target until the alert ends.
 """
 
-import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,14 +14,14 @@ from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.core.verdict import Reason
 from remediator.ports import Clock, Happened, Ledger, LedgerKind, LedgerRow, Message, Observation, Store
-from remediator.record import Next, Record, timeout_of
+from remediator.record import Next, Record
 from remediator.telemetry import Telemetry
 from remediator.world import World
 
 GOES_MAX = 3
 """Calls of one rung, each of which but the last was proven not to have happened."""
 OBSERVE_FOR = timedelta(seconds=5)
-"""A step in doubt may still be under way: only after its own timeout and this is "it did not happen" believed."""
+"""A step in doubt may still be under way: only this long after the end of its call is "it did not happen" believed."""
 DOUBTS_REMEMBERED = 1000
 LOOK_AGAIN = timedelta(seconds=2)
 TOLD_LOOK_AGAIN = timedelta(minutes=1)
@@ -49,12 +48,13 @@ class Doubt:
         playbook = await self._record.playbook(run)
         gone = await self._record.last(run, LedgerKind.GO)
         step = _step_that_went(run, playbook, gone)
+        in_all = timedelta(seconds=gone.data["lasts"]) + OBSERVE_FOR
+        patience = self._patience(run, gone.at + in_all - self._clock.now(), in_all)
         observation = await self._world.observe(step, Workload(*gone.data["workload"]), gone.data["mark"])
         now = self._clock.now()
         if observation is None and now < run.deadline:
             return run, now + LOOK_AGAIN
         observation = observation or Observation(Happened.UNKNOWN, "the platform cannot be asked")
-        patience = self._patience(run, gone.at + timeout_of(step) + OBSERVE_FOR - now, timeout_of(step) + OBSERVE_FOR)
         if observation.happened is Happened.YES:
             if isinstance(step, Rollback):
                 await self._record.forget_release(run, gone.data["from"])
@@ -66,8 +66,8 @@ class Doubt:
         return await self.to_a_person(run, playbook, observation)
 
     def _patience(self, run: Run, by_the_record: timedelta, in_all: timedelta) -> timedelta:
-        """How much longer it is looked for. The clock may have been set since the call: this process waits itself, too."""
-        now = asyncio.get_running_loop().time()
+        """How much longer it may be under way. The clock may have been set since the call: this process waits itself, too."""
+        now = self._clock.elapsed()
         since = self._since.setdefault((run.id, run.goes), now)
         if len(self._since) > DOUBTS_REMEMBERED:  # the oldest; were it not over, it would only be looked for once more
             del self._since[next(iter(self._since))]

@@ -57,6 +57,10 @@ class Clock(Protocol):
         """The current time, in UTC."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds since some moment, by a clock that nobody sets and that never goes back."""
+        ...
+
 
 # --- Platforms and data services --------------------------------------------------------------------------------------
 

@@ -7,9 +7,16 @@ from datetime import datetime, timedelta
 from remediator.announcements import messages, severity_of
 from remediator.core.playbook import Playbook
 from remediator.core.run import Run, RunEvent
+from remediator.core.step import Rollback, Step
+from remediator.core.target import Workload
 from remediator.core.verdict import Decision, Reason
 from remediator.ports import Channel, Clock, Facts, Ledger, LedgerKind, LedgerRow, Message, Store
 from remediator.telemetry import Telemetry
+
+CALL_GRACE = timedelta(seconds=30)
+"""What a call may take beyond the step's own timeout, per instance."""
+ROLLBACK_GRACE = timedelta(minutes=4)
+"""It makes a container, stops one, starts the other, and puts things back if that fails."""
 
 Next = tuple[Run, datetime | None]
 """A run after a stage, and when it is due again; None: go on at once, or it has ended."""
@@ -101,3 +108,9 @@ def timeout_of(step: object) -> timedelta:
     """How long the step's own work may take, as far as it says so."""
     timeout = getattr(step, "timeout", timedelta())
     return timeout if isinstance(timeout, timedelta) else timedelta()
+
+
+def call_lasts(step: Step, workload: Workload) -> timedelta:
+    """How long a call may be under way from its go: it waits its turn, and the platform works, one instance after another."""
+    grace = ROLLBACK_GRACE if isinstance(step, Rollback) else CALL_GRACE
+    return max(1, len(workload.instances)) * (timeout_of(step) + grace)

@@ -47,15 +47,11 @@ from remediator.ports import (
     TransientError,
 )
 from remediator.prospect import Choice, Prospect, applies, choose, gather, look_up
-from remediator.record import Next, Record, decision_row, timeout_of
+from remediator.record import Next, Record, call_lasts, decision_row
 from remediator.telemetry import Telemetry
 from remediator.verification import look_once, watch
 from remediator.world import World
 
-CALL_GRACE = timedelta(seconds=30)
-"""What a call may take beyond the step's own timeout, per instance."""
-ROLLBACK_GRACE = timedelta(minutes=4)
-"""It makes a container, stops one, starts the other, and puts things back if that fails."""
 NOT_OR_NO_LONGER_OURS = frozenset({Reason.RESOLVED, Reason.STALE, Reason.SILENCED, Reason.INHIBITED, Reason.MAINTENANCE})
 """Refusals that cancel: the alert is over, or people have said that they see to it. Nobody is told anything new by them."""
 SAYS_IT_ALL = frozenset({Reason.UNCONFIRMED, Reason.UNCORROBORATED, Reason.STORM})
@@ -329,6 +325,7 @@ class Remediator:
             return await self._withdraw(run, prospect.playbook, Reason.STEP_IMPOSSIBLE), None
         sent = {
             "mark": mark,
+            "lasts": call_lasts(step, workload).total_seconds(),
             "from": workload.release,
             "to": step.to if isinstance(step, Rollback) else "",
             "workload": [workload.platform, workload.kind, workload.name, workload.service],
@@ -358,7 +355,7 @@ class Remediator:
         self._tell.calling(gone, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
         outcome, said = "done", ""
         try:
-            async with asyncio.timeout(_call_seconds(prospect)):
+            async with asyncio.timeout(sent["lasts"]):
                 said = await actuator.perform(step, prospect.workload, sent["mark"])
         except TransientError as error:
             outcome, said = "not_sent", str(error)
@@ -464,9 +461,3 @@ def _heard(task: asyncio.Task[Next]) -> None:
     """Who waited for it may have been cancelled, and then asks for no error: a taken-over run has another record by now."""
     if not task.cancelled():
         task.exception()
-
-
-def _call_seconds(prospect: Prospect) -> float:
-    step, instances = prospect.candidate.step, max(1, len(prospect.workload.instances))
-    grace = ROLLBACK_GRACE if isinstance(step, Rollback) else CALL_GRACE
-    return (instances * (timeout_of(step) + grace)).total_seconds()

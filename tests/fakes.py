@@ -55,13 +55,16 @@ class SilentLog:
 
 
 class SettableClock:
-    """The host's clock, shifted by what a test says."""
+    """The host's clock, after as much time as a test says has passed."""
 
     def __init__(self, shift: timedelta = timedelta()) -> None:
         self.shift = shift
 
     def now(self) -> datetime:
         return SystemClock().now() + self.shift
+
+    def elapsed(self) -> float:
+        return SystemClock().elapsed() + self.shift.total_seconds()
 
 
 @dataclass
@@ -74,6 +77,7 @@ class FakePlatform:
     healthy: bool = False
     release: str = "sha256:v2"
     starts: int = 0
+    observed: int = 0
     performed: list[str] = field(default_factory=list)
     fail_with: Callable[[], Exception | None] = lambda: None
     """Raised by `perform`: OutcomeUnknown after the step was carried out, the others instead of it."""
@@ -117,6 +121,7 @@ class FakePlatform:
         return {"starts": self.starts}
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
+        self.observed += 1
         if self.unreachable:
             raise TransientError("the engine cannot be reached")
         happened = Happened.YES if self.starts > mark["starts"] else Happened.NO
@@ -224,6 +229,19 @@ class Harness:
     async def metrics(self) -> str:
         async with self.session.get(f"{self.url}/metrics") as response:
             return await response.text()
+
+    async def as_time_passes(
+        self, *states: str, count: int = 1, each: timedelta = timedelta(seconds=37)
+    ) -> list[dict[str, Any]]:
+        """As `until`, while time leaps on: a call in doubt is given its time from when a process began to look for it."""
+        async with asyncio.timeout(10):
+            while True:
+                runs = await self.runs()
+                if sum(run["state"] in states for run in runs) >= count:
+                    return runs
+                self.clock.shift += each
+                self.app.worker.wake()
+                await asyncio.sleep(0.1)
 
     async def until(self, *states: str, count: int = 1, seconds: float = 10.0) -> list[dict[str, Any]]:
         """The runs, once at least `count` of them are in one of `states`."""

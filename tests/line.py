@@ -60,6 +60,10 @@ class Line:
             writer.transport.abort()
             return
         answers, server = await asyncio.open_connection(self._server.hostname, self._server.port)
+        if self._is_cut:  # meanwhile
+            writer.transport.abort()
+            server.transport.abort()
+            return
         self._open |= {writer, server}
         lost = asyncio.Event()
         await asyncio.gather(self._requests(reader, server, lost), self._answers(answers, writer, lost))

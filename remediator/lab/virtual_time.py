@@ -194,3 +194,6 @@ class VirtualClock:
 
     def now(self) -> datetime:
         return self._epoch + timedelta(seconds=self._loop.time()) + self.shift
+
+    def elapsed(self) -> float:
+        return self._loop.time()

@@ -44,6 +44,9 @@ class DatabaseClock:
         assert self._answer is not None, "the database was not asked yet"
         return self._answer.now_at(self._elapsed())
 
+    def elapsed(self) -> float:
+        return self._elapsed()
+
     def heard(self, said: datetime, asked_at: float, answered_at: float) -> None:
         """Go by this answer if it is the more exact one by now, or if the database's own clock was set."""
         new, old = Answer(said, asked_at, answered_at - asked_at), self._answer

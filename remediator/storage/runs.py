@@ -21,15 +21,26 @@ KEEP_PLAYBOOK = """
        WHERE excluded.admitted_at > playbooks.admitted_at + 86400000000
 """
 PLAYBOOK = "SELECT name, version, source FROM playbooks WHERE version = :version"
-# An episode that goes on in another run goes on where it was: above the rungs that were sent already.
-ADMIT = """
+# What proves that a call did not happen has the call's number.
+DISPROVED = """EXISTS (
+    SELECT 1 FROM ledger AS seen
+     WHERE seen.run_id = gone.run_id AND seen.rung = gone.rung AND seen.attempt = gone.attempt
+       AND seen.kind IN ('outcome', 'observation')
+)"""
+# An episode that goes on in another run goes on where it was: above the rungs that may have been sent already.
+ADMIT = f"""
     INSERT INTO runs (id, episode_id, playbook, playbook_version, state, reason, rung, goes, target, fence,
                       lease_owner, lease_until, due_at, created_at, deadline, finished_at, aim)
     VALUES (:id, :episode_id, :playbook, :version, 'new', 'clear',
-            coalesce((SELECT max(rung) + 1 FROM ledger WHERE kind = 'go' AND episode_id = :episode_id), 0),
+            coalesce((SELECT max(gone.rung) + 1 FROM ledger AS gone
+                       WHERE gone.kind = 'go' AND gone.episode_id = :episode_id AND NOT {DISPROVED}), 0),
             0, '', 0, '', 0, :at, :at, :deadline, NULL, :aim)
     ON CONFLICT (episode_id) WHERE finished_at IS NULL DO NOTHING
-"""
+"""  # noqa: S608 - it is a text of this module
+CALLS_OF_RUNG = f"""
+    SELECT count(*) AS calls, count(*) FILTER (WHERE {DISPROVED}) AS disproved
+      FROM ledger AS gone WHERE gone.kind = 'go' AND gone.episode_id = :episode_id AND gone.rung = :rung
+"""  # noqa: S608 - it is a text of this module
 # The lease and the new fence are one statement, so that two workers cannot both take a run. While leased, a run is due
 # when its lease ends (its holder died); an earlier due_at means that somebody woke it in the meantime. Workers that lease
 # at the same time pass over each other's rows; MATERIALIZED, so that none is looked for, and locked, twice.
@@ -134,17 +145,27 @@ class SqlRuns:
             finished_at=at if ended else None,
         )
         self._write(moved)
-        self.append(run, *rows)
+        self._append(run, rows, self._attempt(run, event))
         if ended:
             for unlocked in self._db.all(UNLOCK, id=run.id):
                 self._db.run(WAKE_LOCKED, target=unlocked["target"], at=micros(at))
         return moved
 
     def append(self, run: Run, *rows: LedgerRow) -> None:
+        self._append(run, rows)
+
+    def _append(self, run: Run, rows: Sequence[LedgerRow], attempt: int = 0) -> None:
         if rows and self._db.one(FENCE, id=run.id, fence=run.fence) is None:
             raise Fenced(f"run {run.id} was taken over")
         for row in rows:
-            append_to(self._db, run, row)
+            append_to(self._db, run, row, attempt)
+
+    def _attempt(self, run: Run, event: RunEvent) -> int:
+        """The number of a call of this rung in its episode: the same twice, and the second is not written (promise S2)."""
+        if event not in (RunEvent.GO, RunEvent.DID_NOT_HAPPEN):
+            return 0
+        of_rung = self._db.one(CALLS_OF_RUNG, episode_id=run.episode.id, rung=run.rung)
+        return int(of_rung["disproved"]) + 1 if event is RunEvent.GO else int(of_rung["calls"])
 
     def get(self, run: str) -> Run | None:
         row = self._db.one(GET, id=run)
@@ -206,7 +227,7 @@ class SqlRuns:
         )
 
 
-def append_to(db: Database, run: Run, row: LedgerRow) -> None:
+def append_to(db: Database, run: Run, row: LedgerRow, attempt: int = 0) -> None:
     """A row of a run's timeline, whoever writes it. A worker that holds the run writes through `SqlRuns.append`."""
     db.append(
         APPEND,
@@ -220,7 +241,7 @@ def append_to(db: Database, run: Run, row: LedgerRow) -> None:
         score=_score_of(row),
         who=row.who,
         data=dump(row.data),
-        attempt=run.goes + 1 if row.kind is LedgerKind.GO else 0,
+        attempt=attempt,
     )
 
 

@@ -270,8 +270,7 @@ class TestUsedOnce:
             await h.post(firing())
             await approve(h)
             await h.until("in_doubt")
-            await later(h, timedelta(seconds=7))
-            (run,) = await h.until("escalated")
+            (run,) = await h.as_time_passes("escalated")
             assert (run["reason"], platform.performed) == ("approval_required", [])
 
     async def test_one_in_doubt_that_did_happen_is_verified_and_not_repeated(self, tmp_path):
@@ -289,8 +288,8 @@ class TestUsedOnce:
             await approve(h)
             await h.until("called")
         platform.hold = None
-        async with staffed(tmp_path, platform, away=10 * timedelta(seconds=1)) as h:
-            (run,) = await h.until("escalated")
+        async with staffed(tmp_path, platform) as h:
+            (run,) = await h.as_time_passes("escalated")
             assert (run["reason"], platform.performed) == ("approval_required", [])
 
     async def test_a_crash_between_the_claim_and_the_call_leaves_it_as_it_was(self, tmp_path):

@@ -104,6 +104,7 @@ class TestOpening:
         async with harness(tmp_path, platform, [QUICK]) as h:
             await h.post(firing())
             await h.until("in_doubt")
+            await eventually(lambda: platform.observed)
             await later(h, 30 * MINUTE)
             await message(h, Channel.ESCALATION)
             await h.post(resolved())

@@ -80,9 +80,7 @@ async def test_however_often_it_is_killed_no_alert_is_lost_and_no_service_restar
                     accepted.append(service)
             await asyncio.sleep(moment.uniform(0, 0.06))
     async with harness(tmp_path, fleet, **options) as h:
-        h.clock.shift += timedelta(seconds=10)  # past the time that a call in doubt is given
-        h.app.worker.wake()
-        await h.until("succeeded", count=len(accepted), seconds=20)
+        await h.as_time_passes("succeeded", count=len(accepted))
     assert len(accepted) == 3 * CRASHES
     assert fleet.restarts == Counter(accepted)
 
@@ -107,9 +105,7 @@ async def test_a_call_that_took_no_effect_is_made_when_its_time_is_over(tmp_path
     async with harness(tmp_path, platform) as h:
         await h.until("in_doubt")
         assert platform.performed == []
-        h.clock.shift += timedelta(seconds=7)
-        h.app.worker.wake()
-        await h.until("succeeded")
+        await h.as_time_passes("succeeded")
         assert platform.performed == ["restart"]
 
 

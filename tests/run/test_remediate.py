@@ -434,8 +434,7 @@ class TestInDoubt:
             await h.post(firing())
             await h.until("in_doubt")
             assert platform.performed == []
-            await later(h, timedelta(seconds=7))
-            await h.until("succeeded")
+            await h.as_time_passes("succeeded")
             assert platform.performed == ["restart"]
 
     async def test_what_cannot_be_found_out_in_time_reaches_a_person_and_holds_the_target_until_the_alert_ends(self, tmp_path):
@@ -443,6 +442,7 @@ class TestInDoubt:
         async with harness(tmp_path, platform, [limits()]) as h:
             await h.post(firing())
             await h.until("in_doubt")
+            await eventually(lambda: platform.observed)
             await later(h, timedelta(minutes=30))
             assert (await message(h, Channel.ESCALATION))["reason"] == "in_doubt"
             assert await locks(h) == 1
@@ -456,6 +456,7 @@ class TestInDoubt:
         async with harness(tmp_path, platform) as h:
             await h.post(firing())
             await h.until("in_doubt")
+            await eventually(lambda: platform.observed)
             for minutes in (30, 2, 2):
                 await later(h, timedelta(minutes=minutes))
                 await message(h, Channel.ESCALATION)

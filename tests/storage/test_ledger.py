@@ -67,6 +67,12 @@ def ended(ledger: Ledger, run: Run, score: Score = Score.SUCCESS, at: datetime =
     return ledger.runs.move(verifying, RunEvent.VERIFIED, at, result, reason=Reason.VERIFIED)
 
 
+def next_run(ledger: Ledger, last: Run, run: str = "r2") -> Run:
+    """Another run of the same episode."""
+    ledger.runs.admit(run, last.episode, TEXT, NOW, NOW + MINUTE)
+    return ledger.runs.get(run)
+
+
 def facts(ledger: Ledger, run: str = "another", limits: Limits | None = None):
     asked = playbook(limits=limits or Limits())
     return ledger.claims.facts(Candidate(run, opened(ledger, alertname="Asking"), asked, 0, Restart(), Found((workload(),))))
@@ -402,8 +408,7 @@ class TestClaim:
 
     async def test_a_rung_of_an_episode_is_sent_once_whatever_the_guards_say(self, store):
         def first(ledger: Ledger) -> None:
-            ended(ledger, called(ledger))
-            ledger.runs.admit("r2", ledger.episodes.get(ledger.runs.get("r1").episode.id), TEXT, NOW, NOW + MINUTE)
+            next_run(ledger, ended(ledger, called(ledger)))
 
         def again(ledger: Ledger) -> None:
             (run,) = ledger.runs.lease("me", NOW, NOW + MINUTE, 10)
@@ -414,6 +419,21 @@ class TestClaim:
         with pytest.raises(Exception, match=r"(?i)unique"):
             await store.run(again)
         assert (await store.run(lambda ledger: ledger.runs.get("r2"))).state is RunState.NEW
+
+    async def test_a_rung_whose_calls_were_all_proven_not_to_have_happened_is_where_the_next_run_begins(self, store):
+        def work(ledger: Ledger) -> None:
+            run = called(ledger)
+            for proof in (LedgerKind.OUTCOME, LedgerKind.OBSERVATION):
+                run = ledger.runs.move(run, RunEvent.DID_NOT_HAPPEN, NOW, LedgerRow(NOW, proof))
+                run, _ = ledger.claims.go(run, {}, NOW)
+            run = ledger.runs.move(run, RunEvent.DID_NOT_HAPPEN, NOW, LedgerRow(NOW, LedgerKind.OUTCOME))
+            assert next_run(ledger, ledger.runs.move(run, RunEvent.CANCEL, NOW)).rung == 0
+            (run,) = ledger.runs.lease("me", NOW, NOW + MINUTE, 10)
+            web = "docker:service/shop/web"
+            run, _ = ledger.claims.go(ledger.claims.claim(replace(run, target=web), [web], NOW, INTENT), {}, NOW)
+            assert next_run(ledger, ledger.runs.move(run, RunEvent.ESCALATE, NOW), "r3").rung == 1
+
+        await store.run(work)
 
     @pytest.mark.parametrize(
         ("happens", "reason"),

@@ -9,11 +9,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from weakref import WeakKeyDictionary
 
 from remediator.clock import Random
 from remediator.core.alert import episode_key
 from remediator.core.snapshot import Corroboration, Listing
 from remediator.core.verdict import Reason
+from remediator.lab.simulation.scheduler import Scheduler, Work
 from remediator.lab.simulation.weather import Weather
 from remediator.ports import TransientError
 
@@ -134,15 +136,20 @@ class Answers:
     """Implements `ports.AlertSource` and `ports.Witness` for one process, and remembers what it was told last."""
 
     prometheus: Prometheus
+    scheduler: Scheduler
     random: Random
     weather: Callable[[], Weather]
-    listing: dict[str, Listing | None] = field(default_factory=dict)
-    """By name of the task that asked, which is its run's; None: no answer could be given."""
-    corroboration: dict[str, Corroboration | None] = field(default_factory=dict)
+    listing: WeakKeyDictionary[Work, Listing | None] = field(default_factory=WeakKeyDictionary)
+    corroboration: WeakKeyDictionary[Work, Corroboration | None] = field(default_factory=WeakKeyDictionary)
+
+    def told(self) -> tuple[Listing | None, Corroboration | None]:
+        """What this work was answered last; None: no answer could be given."""
+        work = self.scheduler.work()
+        return self.listing.get(work), self.corroboration.get(work)
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         key = episode_key(labels)
-        asker = _asker()
+        asker = self.scheduler.work()
         self.listing[asker] = None
         await self._reach("Alertmanager")
         muted = "silenced by ann" if key in self.prometheus.silenced else ""
@@ -152,7 +159,7 @@ class Answers:
 
     async def corroborate(self, labels: Mapping[str, str]) -> Corroboration:
         key = episode_key(labels)
-        asker = _asker()
+        asker = self.scheduler.work()
         self.corroboration[asker] = None
         await self._reach("Prometheus")
         self.corroboration[asker] = answer = Corroboration(
@@ -166,8 +173,3 @@ class Answers:
             if self.random.random() < HANGS:
                 await asyncio.sleep(HANG_SECONDS)
             raise TransientError(f"{who} cannot be reached")
-
-
-def _asker() -> str:
-    task = asyncio.current_task()
-    return task.get_name() if task else ""

@@ -52,9 +52,7 @@ class Chaos:
         elif dice < weather.killed + weather.stopped:
             self.stop(process, "stopped")
         elif dice < weather.killed + weather.stopped + weather.clock_jumps and process in self.clocks:
-            by = timedelta(seconds=self.random.uniform(-JUMP_SECONDS, JUMP_SECONDS))
-            self._hit("clock_jumps", process, f"its clock jumps by {by.total_seconds():+.1f} s")
-            self.clocks[process].shift += by
+            self._set_clock("clock_jumps", process)
 
     def kill(self, process: Process, why: str) -> None:
         self._hit(why, process, "killed")
@@ -67,6 +65,20 @@ class Chaos:
         self._hit(why, process, f"stands still for {seconds:.1f} s")
         self.scheduler.halt(process)
         self.scheduler.call_later(seconds, self._go_on, process, context=context_of(None))
+
+    def call_delayed(self, seconds: float) -> None:
+        """Of all times, a clock may be set now, while nobody can find out what comes of the call."""
+        if self.comes(self.weather.clock_set_during_a_call):
+            self.scheduler.call_later(self.random.uniform(0.0, seconds), self._set_some_clock, context=context_of(None))
+
+    def _set_some_clock(self) -> None:
+        if self.clocks and self.weather is not CALM:
+            self._set_clock("clock_set_during_a_call", self.random.choice(list(self.clocks)))
+
+    def _set_clock(self, why: str, process: Process) -> None:
+        by = timedelta(seconds=self.random.uniform(-JUMP_SECONDS, JUMP_SECONDS))
+        self._hit(why, process, f"its clock jumps by {by.total_seconds():+.1f} s")
+        self.clocks[process].shift += by
 
     def _go_on(self, process: Process) -> None:
         if process.life is Life.STOPPED:

@@ -26,9 +26,10 @@ from remediator.ports import (
     Reading,
     TransientError,
 )
+from remediator.record import CALL_GRACE
 
-LATEST_SECONDS = 2.0
-"""How long after a call's own timeout it may still happen. `remediate.OBSERVE_FOR` is meant to be longer than this."""
+LATEST_SECONDS = CALL_GRACE.total_seconds()
+"""How long after a call's own timeout it may still happen: as long as remediator would wait for its answer."""
 HANG_SECONDS = 300.0
 SLOW_SECONDS = 3.0
 WAITS_SECONDS = 2.0
@@ -74,6 +75,8 @@ class Record(Protocol):
     """Whoever keeps the record."""
 
     def called(self, call: Call) -> None: ...
+
+    def delayed(self, seconds: float) -> None: ...
 
     def happened(self, call: Call) -> None: ...
 
@@ -177,7 +180,9 @@ class SimulatedPlatform:
             if self.random.random() < 0.5:
                 _settle(answer, OutcomeUnknown("the connection broke"))
             if late:
-                await asyncio.sleep(self.random.uniform(0.0, LATEST_SECONDS))
+                seconds = self.random.uniform(0.0, LATEST_SECONDS)
+                self.record.delayed(seconds)
+                await asyncio.sleep(seconds)
             happens = late or self.random.random() < 0.5
         else:
             self.scheduler.call_later(0.0, _settle, answer, error)

@@ -198,11 +198,10 @@ class Promises:
                     self._hit(f"limit per {scope} reached")
 
     def _check_neighbours(self, run: Record, disturbs: bool, replica: Replica) -> None:
-        """The last thing that the neighbours answered this process, when it asked for this run, allows it."""
-        listing = replica.answers.listing.get(f"run {run.id}")
+        """The last thing that the neighbours answered to the work that has just committed allows it."""
+        listing, seen = replica.answers.told()
         if disturbs and (listing is None or listing.muted):
             self._say("silence", f"run {run.id} acts; Alertmanager's last answer about its alert was {listing}")
-        seen = replica.answers.corroboration.get(f"run {run.id}")
         if disturbs and (seen is None or not seen.firing or seen.up < MONITOR_UP * seen.targets):
             self._say("corroborate", f"run {run.id} acts; Prometheus's last answer about its alert was {seen}")
 

@@ -10,6 +10,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from remediator.clock import Random
 from remediator.lab.virtual_time import Callback, VirtualLoop
@@ -36,6 +37,7 @@ OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)
 """None: the world outside, which never dies."""
 
 Disturb = Callable[[Process], None]
+Work = asyncio.Task[Any]
 
 
 class Scheduler(VirtualLoop):
@@ -44,6 +46,7 @@ class Scheduler(VirtualLoop):
     def __init__(self, random: Random) -> None:
         super().__init__(pick=lambda ready: int(random.random() * ready) if ready > 1 else 0)
         self.disturb: Disturb | None = None
+        self._makers: WeakKeyDictionary[Work, Work | None] = WeakKeyDictionary()
 
     def spawn(self, process: Process | None, work: Coroutine[Any, Any, T], name: str) -> None:
         """Run `work` as a task of `process`, or of the world outside."""
@@ -54,7 +57,17 @@ class Scheduler(VirtualLoop):
     ) -> asyncio.Task[T]:
         """A task without a name of its own has its maker's: whoever is asked something knows for which run."""
         maker = asyncio.current_task(self)
-        return super().create_task(coro, name=name or (maker.get_name() if maker else None), context=context)
+        task = super().create_task(coro, name=name or (maker.get_name() if maker else None), context=context)
+        self._makers[task] = maker
+        return task
+
+    def work(self) -> Work:
+        """The task with a name of its own for which the current one works: of a run that was taken up anew there may be two."""
+        task = asyncio.current_task(self)
+        assert task is not None, "nothing is at work"
+        while (maker := self._makers[task]) is not None and maker.get_name() == task.get_name():
+            task = maker
+        return task
 
     def kill(self, process: Process) -> None:
         """From now on nothing of it runs. The callback that is running now ends at its next `await`."""

@@ -97,7 +97,7 @@ class Story:
             self.metrics,
             count == 1,
             self._new_platform,
-            lambda: Answers(self.prometheus, self.random, self._weather_now),
+            lambda: Answers(self.prometheus, self.scheduler, self.random, self._weather_now),
             self._committed,
             self.promises.accepted,
             self._logged,
@@ -234,6 +234,9 @@ class Story:
     def called(self, call: Call) -> None:
         self.tell("platform", f"call {call.number}: {call.step.name} {call.workload.name}, by {call.task}")
         self.promises.called(call)
+
+    def delayed(self, seconds: float) -> None:
+        self.chaos.call_delayed(seconds)
 
     def happened(self, call: Call) -> None:
         self.tell("platform", f"call {call.number} takes effect")

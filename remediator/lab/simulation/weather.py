@@ -40,6 +40,8 @@ class Weather:
     call_without_answer: float = 0.0
     call_happens_late: float = 0.0
     call_slow: float = 0.0
+    # a call that happens late
+    clock_set_during_a_call: float = 0.0
     # an alert, at the moment when a run claims its target
     ends_at_the_claim: float = 0.0
     # people, each minute
@@ -74,6 +76,7 @@ WORST = Weather(
     call_without_answer=0.3,
     call_happens_late=0.3,
     call_slow=0.3,
+    clock_set_during_a_call=0.8,
     ends_at_the_claim=0.1,
     paused=0.15,
     silenced=0.15,
