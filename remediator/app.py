@@ -194,7 +194,9 @@ async def surroundings(
         if prometheus is not None:
             platforms["prometheus"] = prometheus
         alerts = (
-            AlertmanagerClient(session, settings.alertmanager_url, settings.alertmanager_receiver)
+            AlertmanagerClient(
+                session, settings.alertmanager_url, settings.alertmanager_receiver, settings.alertmanager_warm_up
+            )
             if settings.alertmanager_url
             else None
         )

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from remediator.core.alert import Alert, Episode, Heard, Listed
 from remediator.core.playbook import Playbook
-from remediator.core.run import Run, RunEvent
+from remediator.core.run import End, Run, RunEvent
 from remediator.core.snapshot import Approval, Candidate, Corroboration, LedgerFacts, Listing, Paused, Storm
 from remediator.core.step import Check, Diagnosis, Exec, Step
 from remediator.core.target import Selection, Workload
@@ -326,7 +326,7 @@ class Episodes(Protocol):
         """`hear` of each in turn, for much less than one by one where the database is another process."""
         ...
 
-    def confirm(self, episode: int, *, firing: bool) -> None:
+    def confirm(self, episode: int, *, firing: bool, at: datetime) -> None:
         """What Alertmanager itself says: an episode that it does not list as firing waits for another message."""
         ...
 
@@ -408,8 +408,8 @@ class Runs(Protocol):
 
     def get(self, run: str) -> Run | None: ...
 
-    def succeeded_before(self, episode: int, at: datetime) -> bool:
-        """Whether the newest run of the episode succeeded, and before `at`."""
+    def last_end(self, episode: int) -> End | None:
+        """How the newest run of the episode ended, or None if it has not, or there is none."""
         ...
 
     def last_of(self, episode: int) -> Run | None:

@@ -30,8 +30,8 @@ ALERTS_AT_ONCE = 100
 ANSWER_SECONDS = 30.0
 """For all of Alertmanager's answers together."""
 BY_ALERTMANAGER = frozenset({Reason.SILENCED, Reason.INHIBITED})
-FOR_A_TIME = BY_ALERTMANAGER | {Reason.MAINTENANCE}
-"""Reasons of a cancellation that end by themselves, and the alert may still fire then."""
+FOR_A_TIME = BY_ALERTMANAGER | {Reason.MAINTENANCE, Reason.STALE}
+"""Reasons of a cancellation that end by themselves, or with what Alertmanager lists, and the alert may still fire then."""
 CLOSED, TAKEN_UP = "closed", "taken_up"
 """Kinds of drift beside those of `Listed`."""
 
@@ -177,7 +177,7 @@ class Reconciliation:
         """Whether the newest run was cancelled for something that is over now, as far as anybody can say."""
         if reason not in FOR_A_TIME or episode.muted:
             return False
-        if reason in BY_ALERTMANAGER and self._alerts is not None:
+        if reason is Reason.STALE or (reason in BY_ALERTMANAGER and self._alerts is not None):
             listed = looked_at is not None and episode.listed_at is not None and episode.listed_at >= looked_at
             if not listed:
                 return False

@@ -201,8 +201,9 @@ class Remediator:
                     self._tell.decided(run, decision)
                 return run, min(decision.retry_at, run.deadline)
             reason = decision.reason if decision.reason in SAYS_IT_ALL or not in_time else Reason.GAVE_UP
-            # Nobody is woken for what was probably only a message that came late.
-            is_noise = decision.reason is Reason.UNCONFIRMED and not run.rung
+            # Nobody is woken for what was probably only a message that came late, unless they were asked about it already.
+            asked = await self._store.run(lambda ledger: ledger.approvals.asked(run))
+            is_noise = decision.reason is Reason.UNCONFIRMED and not run.rung and asked is None
             event = RunEvent.CANCEL if is_noise else RunEvent.ESCALATE
             return await self._record.end(run, event, reason, prospect.playbook, row), None
         self._tell.decided(run, decision)
@@ -224,6 +225,7 @@ class Remediator:
         candidate, command = prospect.candidate, prospect.command
         data = {"step": candidate.step.name, "command": command, "commands": [command], "plan": candidate.plan}
         neighbours = await self._neighbours(run)  # gathering the evidence took its time
+        is_listed = isinstance(neighbours.listing, Listing) and neighbours.listing.firing
 
         def work(ledger: Ledger) -> tuple[Run, Decision]:
             ledger.claims.decide_alone(candidate)
@@ -232,6 +234,8 @@ class Remediator:
             intent = LedgerRow(now, LedgerKind.INTENT, target=candidate.target, data=data)
             if decision.kind is not DecisionKind.ACT:
                 return run, decision
+            if is_listed and run.episode.listed_at is None:  # verification may ask whether it still is
+                ledger.episodes.confirm(run.episode.id, firing=True, at=now)
             decided = decision_row(decision, now)
             taker = replace(run, rung=candidate.rung, target=candidate.target)
             claimed = ledger.claims.claim(taker, prospect.workload.locks, now, decided, intent)
@@ -282,16 +286,17 @@ class Remediator:
     async def _neighbours(self, run: Run) -> Neighbours:
         """What Alertmanager and Prometheus say now.
 
-        A firing that may be a late re-send, or was not heard of lately, is for Alertmanager to confirm where it can.
+        A firing that may be a late re-send, or was not heard of lately, is for Alertmanager to confirm where it can. Of an
+        alert that it never listed (Grafana's) its silence says nothing.
         """
         neighbours = await self._world.neighbours(run.episode)
         for said in (neighbours.listing, neighbours.corroboration):
             if isinstance(said, Unknown):
                 self._tell.log.warning("neighbour.unreachable", run=run.id, error=said.why)
-        heard_lately = self._clock.now() < run.episode.heard_at + ASK_AFTER
-        listing = neighbours.listing
-        if isinstance(listing, Listing) and not (run.episode.confirmed and heard_lately):
-            await self._store.run(lambda ledger: ledger.episodes.confirm(run.episode.id, firing=listing.firing))
+        episode, listing = run.episode, neighbours.listing
+        certain = episode.confirmed and self._clock.now() < episode.heard_at + ASK_AFTER
+        if isinstance(listing, Listing) and not certain and (listing.firing or episode.listed_at is not None):
+            await self._store.run(lambda ledger: ledger.episodes.confirm(episode.id, firing=listing.firing, at=ledger.now))
         return neighbours
 
     # --- go, call, record ---------------------------------------------------------------------------------------------
@@ -433,7 +438,7 @@ class Remediator:
     async def _look(self, run: Run, playbook: Playbook) -> tuple[Probe, str]:
         """One look at the target as it is found now: a rollback has recreated it."""
         prospect = await self._prospect(run, playbook, run.rung)
-        if prospect.candidate.workload is None:
+        if prospect.candidate.target != run.target:
             return Probe.UNKNOWN, f"{run.target} is not to be found now"
         episode = await self._store.run(lambda ledger: ledger.episodes.get(run.episode.id))
         return await look_once(self._world, playbook.verify, prospect.workload, episode)

@@ -133,9 +133,10 @@ class World:
         """The webhook may tell of the resolve only minutes later (`group_interval`); Alertmanager's API knows at once."""
         if episode.state is EpisodeState.RESOLVED:
             return Reading(Probe.HOLDS, "the alert has resolved")
-        if self.alerts is None and episode.state is EpisodeState.EXPIRED:
-            return Reading(Probe.UNKNOWN, "the alert was not heard of any more, which does not say that it has resolved")
-        if self.alerts is None:
+        knows = self.alerts is not None and episode.listed_at is not None  # an alert of Grafana's is not listed while it fires
+        if self.alerts is None or not knows:
+            if episode.state is EpisodeState.EXPIRED:
+                return Reading(Probe.UNKNOWN, "the alert was not heard of any more, which does not say that it has resolved")
             return Reading(Probe.FAILS, "the alert has not resolved yet")
         firing = (await self.alerts.look(episode.labels)).firing
         return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")

@@ -108,6 +108,15 @@ def after(state: RunState, event: RunEvent) -> RunState:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended, for what reason, and when."""
+
+    state: RunState
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The execution of one decision.
 

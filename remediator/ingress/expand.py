@@ -7,8 +7,10 @@ from functools import partial
 
 from remediator.core.alert import WATCHDOG, Alert, AlertStatus, Episode, Heard
 from remediator.core.playbook import Playbook, PlaybookIndex
+from remediator.core.run import End, RunState
 from remediator.core.snapshot import Storm
 from remediator.core.template import Unbound
+from remediator.core.verdict import Reason
 from remediator.ingress.payload import NotAMessage, parse
 from remediator.ports import Inbound, Ledger, PlaybookText
 
@@ -126,11 +128,19 @@ def _follow(ledger: Ledger, heard: Heard, episode: Episode, at: datetime, admiss
             done.unmatched += not admission.admit(ledger, episode, at)
         case Heard.REFRESHED:
             playbook = admission.playbooks.find(episode.labels)
-            # It was repaired long enough ago, and fires still or again: what was done did not last.
-            if playbook is not None and ledger.runs.succeeded_before(episode.id, at - _patience(playbook)):
+            if playbook is not None and _is_news(ledger.runs.last_end(episode.id), playbook, at):
                 admission.admit(ledger, episode, at)
         case Heard.CLOSED:
             done.recoveries.append(recovery(ledger, episode, at))
+
+
+def _is_news(last: End | None, playbook: Playbook, at: datetime) -> bool:
+    """Whether it says something new of an alert that one more message is heard of, after its last run ended so."""
+    if last is None:
+        return False
+    if last.state is RunState.SUCCEEDED:  # if that is long enough ago, it fires still or again: what was done did not last
+        return last.at <= at - _patience(playbook)
+    return (last.state, last.reason) == (RunState.CANCELLED, Reason.STALE)
 
 
 def _patience(playbook: Playbook) -> timedelta:

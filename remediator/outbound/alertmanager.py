@@ -4,16 +4,17 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import ClientSession
 
+from remediator.clock import SystemClock
 from remediator.core.alert import Alert, AlertStatus
 from remediator.core.snapshot import Listing
 from remediator.core.verdict import Reason
 from remediator.outbound.exchange import Neighbour
-from remediator.ports import Everything, ListedAlert, PermanentError
+from remediator.ports import Clock, Everything, ListedAlert, PermanentError, TransientError
 
 CLASSIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 """Label names that a matcher may spell without quotes. Matchers of other names are not understood before 0.27."""
@@ -30,27 +31,43 @@ READ_AT_ONCE = 500
 class AlertmanagerClient:
     """Implements `ports.AlertSource` and `ports.AlertList`. Reads only.
 
-    `receiver` is what Alertmanager's configuration calls us.
+    `receiver` is what Alertmanager's configuration calls us. That it does not list an alert is believed once it has been up
+    for `warm_up`: after its start it knows nothing until Prometheus has sent everything again.
     """
 
-    def __init__(self, session: ClientSession, url: str, receiver: str = "remediator") -> None:
+    def __init__(
+        self,
+        session: ClientSession,
+        url: str,
+        receiver: str = "remediator",
+        warm_up: timedelta = timedelta(),
+        clock: Clock | None = None,
+    ) -> None:
         self._alertmanager = Neighbour("Alertmanager", session, url)
         self._everything = replace(self._alertmanager, seconds=LIST_SECONDS, bytes_max=LIST_BYTES_MAX)
         self._receiver = receiver
+        self._warm_up = warm_up
+        self._clock = clock or SystemClock()
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         """An alert with exactly these labels as it is listed: resolved ones are not, silenced and inhibited ones are.
 
-        Raises TransientError or PermanentError.
+        Raises TransientError, while an alert that is not listed may only not have been heard of yet, too; or PermanentError.
         """
         # Filters match every alert that has these labels and more: they narrow the answer, and equality decides.
         filters = [("filter", f'{name}="{_quoted(value)}"') for name, value in labels.items() if CLASSIC_NAME.fullmatch(name)]
         told = await _get(self._alertmanager, "/api/v2/alerts", [*EVERY_STATE, *filters])
         try:
             listed = [alert["status"] for alert in told if alert["labels"] == dict(labels)]
-            return _listing(listed[0]) if listed else Listing(firing=False)
+            if listed:
+                return _listing(listed[0])
         except (KeyError, TypeError) as error:
             raise _nonsense(told) from error
+        if self._clock.now() < (known_from := await self._up_since() + self._warm_up):
+            raise TransientError(
+                f"Alertmanager has just been started, and may not have heard of the alert until {known_from:%X}"
+            )
+        return Listing(firing=False)
 
     async def everything(self) -> Everything:
         """All that fires and is routed to our receiver; resolved alerts are not listed, silenced and inhibited ones are.
@@ -59,15 +76,14 @@ class AlertmanagerClient:
         nothing fired any more.
         """
         receivers = await _get(self._alertmanager, "/api/v2/receivers")
-        status = await _get(self._alertmanager, "/api/v2/status")
+        up_since = await self._up_since()
         # The parameter is a regular expression, and every receiver of an alert is listed whichever of them it matches.
         ours = [*EVERY_STATE, ("receiver", re.escape(self._receiver))]
         told = await _get(self._everything, "/api/v2/alerts", ours)
         try:
             names = [receiver["name"] for receiver in receivers]
-            up_since = _moment(status["uptime"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _nonsense(status) from error
+        except (KeyError, TypeError) as error:
+            raise _nonsense(receivers) from error
         if self._receiver not in names:
             known = ", ".join(map(str, names))
             raise PermanentError(
@@ -80,6 +96,13 @@ class AlertmanagerClient:
             alerts += filter(None, map(_listed, told[first : first + READ_AT_ONCE]))
             await asyncio.sleep(0)
         return Everything(alerts, up_since, unreadable=len(told) - len(alerts))
+
+    async def _up_since(self) -> datetime:
+        status = await _get(self._alertmanager, "/api/v2/status")
+        try:
+            return _moment(status["uptime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _nonsense(status) from error
 
 
 async def _get(alertmanager: Neighbour, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:

@@ -29,7 +29,8 @@ INSERT = """
     VALUES (:id, :key, :alertname, :fingerprint, :labels, :annotations, 'open', :confirmed, :starts_at, :at, :at, NULL)
 """
 REFRESH = "UPDATE episodes SET heard_at = :at, confirmed = :confirmed WHERE id = :id"
-CONFIRM = "UPDATE episodes SET confirmed = :confirmed WHERE id = :id"
+CONFIRM = "UPDATE episodes SET confirmed = 1, listed_at = :at WHERE id = :id"
+DENY = "UPDATE episodes SET confirmed = 0 WHERE id = :id"
 REOPEN = "UPDATE episodes SET state = 'open', heard_at = :at, ends_at = NULL, muted = '' WHERE id = :id"
 CLOSE = "UPDATE episodes SET state = 'resolved', heard_at = :at, ends_at = :ends_at WHERE id = :id"
 # News that came in the meantime is not made older by what was listed before it.
@@ -157,8 +158,11 @@ class SqlEpisodes:
         rows = self._db.all(PAGE_OF_OPEN, heard_at=heard_at, id=last_id)
         return [(episode_of(row), Reason(row["cancelled_for"])) for row in rows]
 
-    def confirm(self, episode: int, *, firing: bool) -> None:
-        self._db.run(CONFIRM, id=episode, confirmed=int(firing))
+    def confirm(self, episode: int, *, firing: bool, at: datetime) -> None:
+        if firing:
+            self._db.run(CONFIRM, id=episode, at=micros(at))
+        else:
+            self._db.run(DENY, id=episode)
 
     def expire(self, heard_before: datetime, at: datetime) -> Sequence[Episode]:
         self._db.lock([EPISODES])

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from remediator.core.alert import Episode
-from remediator.core.run import ENDED, Run, RunEvent, RunState, after
+from remediator.core.run import ENDED, End, Run, RunEvent, RunState, after
 from remediator.core.verdict import DecisionKind, Reason
 from remediator.ports import Fenced, LedgerKind, LedgerRow, PlaybookText
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
@@ -73,7 +73,7 @@ FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
 UNLOCK = "DELETE FROM locks WHERE run_id = :id RETURNING target"
 WAKE_LOCKED = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'locked' AND target = :target"
 GET = "SELECT * FROM runs WHERE id = :id"
-LAST_END = "SELECT state, finished_at FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
+LAST_END = "SELECT state, reason, finished_at FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
 LAST_OF = "SELECT * FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
 LIST = "SELECT * FROM runs ORDER BY id DESC LIMIT :limit"
 LIST_IN_STATE = "SELECT * FROM runs WHERE state = :state ORDER BY id DESC LIMIT :limit"
@@ -171,9 +171,11 @@ class SqlRuns:
         row = self._db.one(GET, id=run)
         return None if row is None else self._run_of(row)
 
-    def succeeded_before(self, episode: int, at: datetime) -> bool:
+    def last_end(self, episode: int) -> End | None:
         row = self._db.one(LAST_END, episode=episode)
-        return row is not None and row["state"] == RunState.SUCCEEDED and row["finished_at"] <= micros(at)
+        if row is None or row["finished_at"] is None:
+            return None
+        return End(RunState(row["state"]), Reason(row["reason"]), moment(row["finished_at"]))
 
     def last_of(self, episode: int) -> Run | None:
         row = self._db.one(LAST_OF, episode=episode)

@@ -59,6 +59,15 @@ async def test_an_alert_fires_from_its_first_message_until_it_is_resolved(alertm
     assert not (await alertmanager.look(labels)).firing
 
 
+async def test_shortly_after_its_start_only_what_it_lists_is_believed(session, server):
+    young = AlertmanagerClient(session, server, warm_up=timedelta(hours=1))
+    labels = {"alertname": "RedisDown", "service": "young"}
+    with pytest.raises(TransientError, match="has just been started"):
+        await young.look(labels)
+    await fire(session, server, labels)
+    assert (await young.look(labels)).firing
+
+
 async def test_an_alert_with_more_labels_is_another_alert(alertmanager, session, server):
     await fire(session, server, {"alertname": "More", "service": "cache", "instance": "a"})
     assert not (await alertmanager.look({"alertname": "More", "service": "cache"})).firing

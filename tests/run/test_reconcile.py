@@ -344,6 +344,23 @@ class TestMaintenance:
             assert desk.metrics.registry.get_sample_value("remediator_maintenance_windows", {"state": state}) == 1
 
 
+class TestStale:
+    """The run was left because nothing was heard of its alert for long; then it is listed."""
+
+    async def test_it_is_begun_anew_when_the_alert_is_listed(self, desk):
+        await desk.hear()
+        await desk.cancel_for(Reason.STALE)
+        desk.alertmanager.fires(desk.clock.now() - HOUR)
+        await desk.look()
+        assert await desk.runs() == [(RunState.CANCELLED, Reason.STALE), (RunState.NEW, Reason.CLEAR)]
+
+    async def test_it_is_not_while_nobody_lists_it(self, desk):
+        await desk.hear()
+        await desk.cancel_for(Reason.STALE)
+        await desk.look()
+        assert await desk.runs() == [(RunState.CANCELLED, Reason.STALE)]
+
+
 class TestWholePath:
     """With the worker and the guards: what an operator's silence does to a run, and what its end does."""
 

@@ -198,7 +198,7 @@ class TestEpisodes:
             ledger.episodes.hear(alert("resolved", NOW, NOW + MINUTE), NOW + MINUTE)
             _, late = ledger.episodes.hear(alert(starts_at=NOW), NOW + 2 * MINUTE)
             assert not ledger.episodes.get(late.id).confirmed
-            ledger.episodes.confirm(late.id, firing=True)
+            ledger.episodes.confirm(late.id, firing=True, at=NOW)
             assert ledger.episodes.get(late.id).confirmed
 
         await store.run(work)

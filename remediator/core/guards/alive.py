@@ -21,7 +21,7 @@ def alive(candidate: Candidate, snapshot: Snapshot, now: datetime) -> Verdict:
         case EpisodeState.OPEN if silent_for > snapshot.policy.episode_expiry:
             return Refuse(Reason.STALE, f"the alert was last heard of {brief(silent_for)} ago")
         case EpisodeState.OPEN if not episode.confirmed:
-            seen = "it began before the last resolve and may be a late re-send; waiting for another message to confirm it"
+            seen = "Alertmanager does not list it, or it may be a late re-send; waiting for another message to confirm it"
             return Wait(Reason.UNCONFIRMED, seen, retry_at=now + LOOK_AGAIN)
         case EpisodeState.OPEN:
             return Pass(f"firing, heard of {brief(max(silent_for, timedelta()))} ago")
