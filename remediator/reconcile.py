@@ -138,7 +138,7 @@ class Reconciliation:
             self._tell.log.warning("reconcile.unreadable", alerts=everything.unreadable)
         closed: Counter[str] = Counter()
         while believed and before is not None:
-            since = before
+            since = min(before, now)  # a clock that was set back: what is listed now was listed before the last look
 
             def work(ledger: Ledger, since: datetime = since) -> list[Recovery]:
                 return [recovery(ledger, episode, now) for episode in ledger.episodes.unlisted(since, now)]

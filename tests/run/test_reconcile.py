@@ -242,6 +242,14 @@ class TestGone:
             await desk.look(after=passed)
         assert await desk.open() == ["APIDown"]
 
+    async def test_nor_what_was_first_heard_of_after_that(self, desk):
+        await desk.look()
+        desk.clock.shift -= HOUR / 2
+        desk.alertmanager.fires(ago(2 * HOUR))
+        await desk.hear()
+        await desk.look(after=MINUTE)
+        assert await desk.open() == ["APIDown"]
+
 
 class TestMutes:
     async def test_what_is_silenced_from_the_beginning_is_opened_when_the_silence_ends(self, desk):

@@ -20,6 +20,7 @@ from remediator.core.verdict import Pass, Reason, Refuse
 from remediator.doubt import Doubt
 from remediator.leases import Leases
 from remediator.ports import Happened, Observation
+from remediator.reconcile import Reconciliation
 from remediator.storage import claims, runs
 from remediator.storage.approvals import SqlApprovals
 from remediator.storage.claims import SqlClaims
@@ -208,8 +209,27 @@ def go_does_not_see_that_the_alert_is_over() -> Iterator[None]:
 
 
 @breaks("S8")
+def go_does_not_see_a_silence() -> Iterator[None]:
+    yield from go_overlooks(Reason.SILENCED)
+
+
+@breaks("S8")
 def go_does_not_see_the_switch() -> Iterator[None]:
     yield from go_overlooks(Reason.PAUSED)
+
+
+# --- Reconciliation ---------------------------------------------------------------------------------------------------
+
+
+@breaks("closed")
+def an_alertmanager_that_has_just_started_is_believed() -> Iterator[None]:
+    right_close = Reconciliation._close
+
+    async def close(self, everything, now):
+        return await right_close(self, replace(everything, up_since=now - timedelta(days=1)), now)
+
+    with patch.object(Reconciliation, "_close", close):
+        yield
 
 
 # --- Doubt ------------------------------------------------------------------------------------------------------------

@@ -8,22 +8,25 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
 from remediator.clock import Random
-from remediator.core.alert import episode_key
+from remediator.core.alert import Alert, AlertStatus, episode_key
 from remediator.core.snapshot import Corroboration, Listing
 from remediator.core.verdict import Reason
 from remediator.lab.simulation.scheduler import Scheduler, Work
 from remediator.lab.simulation.weather import Weather
-from remediator.ports import TransientError
+from remediator.ports import Everything, ListedAlert, TransientError
 
 GROUP_SECONDS = (4.0, 8.0)
 REPEAT_SECONDS = 45.0
 ATTEMPTS = 6
 LATE_SECONDS = (3.0, 40.0)
 TARGETS = 10
+LONG_AGO = -3600.0
+FORGETFUL_SECONDS = 45.0
+"""After its start, until Prometheus has sent everything again."""
 HANG_SECONDS = 60.0
 HANGS = 0.2
 """Share of failures that are no answer at all."""
@@ -40,6 +43,10 @@ class Firing:
     @property
     def key(self) -> str:
         return episode_key(self.labels)
+
+    def as_alert(self) -> Alert:
+        """As Alertmanager lists it."""
+        return Alert(AlertStatus.FIRING, self.labels, {}, self.starts_at, None)
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -60,6 +67,8 @@ class Prometheus:
     """Keys of the alerts that a person has silenced in Alertmanager."""
     up: float = 1.0
     """Share of its targets that answer."""
+    alertmanager_began_at: float = LONG_AGO
+    """The start of the Alertmanager that is asked for its list, in seconds of the loop."""
 
     def fire(self, labels: Mapping[str, str], at: datetime) -> None:
         alert = Firing(labels, at)
@@ -97,6 +106,7 @@ class SimulatedAlertmanager:
             await asyncio.sleep(self.random.uniform(*GROUP_SECONDS))
             if self._comes(self.weather().alertmanager_restarts / 10):
                 self.said.clear()
+                self.prometheus.alertmanager_began_at = loop.time()
             if group := self._group(loop.time()):
                 task = loop.create_task(self._deliver(group))
                 self.sending.add(task)
@@ -106,6 +116,8 @@ class SimulatedAlertmanager:
         """What is to be said now."""
         group: list[Firing] = []
         for key, alert in self.prometheus.firing.items():
+            if key in self.prometheus.silenced:
+                continue
             if key not in self.said or at - self.said[key][1] >= REPEAT_SECONDS:
                 self.said[key] = alert, at
                 group.append(alert)
@@ -133,12 +145,13 @@ class SimulatedAlertmanager:
 
 @dataclass(eq=False)
 class Answers:
-    """Implements `ports.AlertSource` and `ports.Witness` for one process, and remembers what it was told last."""
+    """Implements `ports.AlertSource`, `AlertList` and `Witness` for one process, and remembers what it was told last."""
 
     prometheus: Prometheus
     scheduler: Scheduler
     random: Random
     weather: Callable[[], Weather]
+    now: Callable[[], datetime]
     listing: WeakKeyDictionary[Work, Listing | None] = field(default_factory=WeakKeyDictionary)
     corroboration: WeakKeyDictionary[Work, Corroboration | None] = field(default_factory=WeakKeyDictionary)
 
@@ -152,10 +165,20 @@ class Answers:
         asker = self.scheduler.work()
         self.listing[asker] = None
         await self._reach("Alertmanager")
-        muted = "silenced by ann" if key in self.prometheus.silenced else ""
-        reason = Reason.SILENCED if muted else Reason.CLEAR
-        self.listing[asker] = answer = Listing(key in self.prometheus.firing, muted, reason)
+        self.listing[asker] = answer = self._listing(key)
         return answer
+
+    async def everything(self) -> Everything:
+        await self._reach("Alertmanager")
+        up_for = self.scheduler.time() - self.prometheus.alertmanager_began_at
+        firing = list(self.prometheus.firing.items()) if up_for > FORGETFUL_SECONDS else []
+        alerts = [ListedAlert(alert.as_alert(), self._listing(key)) for key, alert in firing]
+        return Everything(alerts, up_since=self.now() - timedelta(seconds=up_for))
+
+    def _listing(self, key: str) -> Listing:
+        if key in self.prometheus.silenced:
+            return Listing(True, "silenced by ann", Reason.SILENCED)
+        return Listing(key in self.prometheus.firing)
 
     async def corroborate(self, labels: Mapping[str, str]) -> Corroboration:
         key = episode_key(labels)
@@ -168,8 +191,10 @@ class Answers:
         return answer
 
     async def _reach(self, who: str) -> None:
-        chance = self.weather().neighbour_unreachable
-        if chance and self.random.random() < chance:
+        if self._comes(self.weather().neighbour_unreachable):
             if self.random.random() < HANGS:
                 await asyncio.sleep(HANG_SECONDS)
             raise TransientError(f"{who} cannot be reached")
+
+    def _comes(self, chance: float) -> bool:
+        return bool(chance) and self.random.random() < chance

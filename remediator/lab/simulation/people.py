@@ -134,12 +134,20 @@ class Town:
         while True:
             await asyncio.sleep(self.random.uniform(5.0, 40.0))
             if self.prometheus.firing and self._comes(self.weather().silenced):
-                key = self.random.choice(list(self.prometheus.firing))
-                self.prometheus.silenced[key] = None
-                self.tell("ann", f"silences {key[:6]}")
-                self.hits["silenced"] = self.hits.get("silenced", 0) + 1
-                await asyncio.sleep(self.random.uniform(10.0, 60.0))
-                self.prometheus.silenced.pop(key, None)
+                await self._silence(self.random.choice(list(self.prometheus.firing)))
+
+    async def silence_at_once(self, key: str) -> None:
+        """Just now, and a replica looks at what Alertmanager lists just then."""
+        if key in self.prometheus.firing:
+            self.random.choice(self.replicas).reconcile()
+            await self._silence(key)
+
+    async def _silence(self, key: str) -> None:
+        self.prometheus.silenced[key] = None
+        self.tell("ann", f"silences {key[:6]}")
+        self.hits["silenced"] = self.hits.get("silenced", 0) + 1
+        await asyncio.sleep(self.random.uniform(10.0, 60.0))
+        self.prometheus.silenced.pop(key, None)
 
     async def answer_questions(self) -> None:
         """Yes, no, too late, twice, or to a plan that is no longer the question."""

@@ -16,7 +16,7 @@ from remediator.core.snapshot import Policy
 from remediator.core.step import Risk
 from remediator.core.target import Health
 from remediator.lab.simulation.platform import Call
-from remediator.lab.simulation.records import Broken, Flow, Record, Trips, firing_in, moment, timeout_of
+from remediator.lab.simulation.records import Broken, Flow, Record, Trips, alerts_in, moment, timeout_of
 from remediator.lab.simulation.replica import Replica
 from remediator.lab.simulation.shelf import read
 
@@ -28,19 +28,30 @@ RUN = """
 """
 NEW_RUNS = "SELECT rowid, id FROM runs WHERE rowid > ? ORDER BY rowid"
 EPISODE = "SELECT state, muted FROM episodes WHERE id = ?"
+OPEN = "SELECT id, key FROM episodes WHERE state = 'open'"
 INBOX = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0"
 CAUSES = "SELECT 1 FROM episodes WHERE alertname = 'HostDown' AND state = 'open' AND id <> ?"
 HEARD = "SELECT heard_at FROM episodes WHERE key = ?"
 MONITOR_UP = 0.5
+LONG = timedelta(seconds=90)
+"""Longer than any process stands still between what it is told and what it makes of it."""
 LATE = timedelta(seconds=90)
 """How long after its deadline the end of a run may be put on record while processes die: a lease, a turn, a look."""
 
 
 class Promises:
-    def __init__(self, connection: sqlite3.Connection, now: Callable[[], datetime], policy: Policy) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        now: Callable[[], datetime],
+        policy: Policy,
+        fires_for: Callable[[str], timedelta],
+    ) -> None:
         self._db = connection
         self._now = now
         self._policy = policy
+        self._fires_for = fires_for
+        """How long an alert has truly been firing, by its key."""
         self._seen_row = 0
         self._seen_run = 0
         self._runs: dict[str, Record] = {}
@@ -53,6 +64,7 @@ class Promises:
         self._stormy = False
         self._paused = False
         self._inbox: dict[int, tuple[int, bytes]] = {}
+        self._open: dict[int, str] = {}
         self._accepted: dict[bytes, None] = {}
         self.critical: Callable[[str, str], None] | None = None
         """Told of each intent and each go, with the key of its alert: the moments at which trouble is worth most."""
@@ -65,7 +77,8 @@ class Promises:
     def committed(self, replica: Replica) -> None:
         """A transaction has just become durable."""
         now = self._now()
-        self._look_at_inbox()
+        expanded = self._look_at_inbox()
+        self._look_at_episodes(expanded)
         for row in self._db.execute(NEW_RUNS, (self._seen_run,)).fetchall():
             self._seen_run = row["rowid"]
             run = self._run(row["id"])
@@ -110,7 +123,7 @@ class Promises:
         self._hit("accepted")
         self._accepted[body] = None
         on_record = self._db.execute("SELECT 1 FROM inbox WHERE body = ?", (body,)).fetchone()
-        missing = [key for key in firing_in(body) if self._db.execute(HEARD, (key,)).fetchone() is None]
+        missing = [key for key in alerts_in(body) if self._db.execute(HEARD, (key,)).fetchone() is None]
         if on_record is None and missing:
             self._say("S1", f"a message was answered 200 and is neither in the inbox nor heard: {body!r}")
 
@@ -268,16 +281,28 @@ class Promises:
 
     # --- messages, storms ---------------------------------------------------------------------------------------------
 
-    def _look_at_inbox(self) -> None:
-        """What has left the inbox was heard in the same transaction."""
+    def _look_at_inbox(self) -> Sequence[bytes]:
+        """What has left the inbox was heard in the same transaction. The bodies of these messages."""
         now = {row["id"]: (row["received_at"], row["body"]) for row in self._db.execute(INBOX)}
         gone = [message for number, message in self._inbox.items() if number not in now]
         self._inbox = now
         times = {at for at, _ in gone}
         for _, body in gone:
-            for key in firing_in(body):
+            for key in alerts_in(body):
                 if not any(heard_at in times for (heard_at,) in self._db.execute(HEARD, (key,))):
                     self._say("S1", f"a message left the inbox, and its alert {key} was not heard: {body!r}")
+        return [body for _, body in gone]
+
+    def _look_at_episodes(self, expanded: Sequence[bytes]) -> None:
+        """An episode is closed by a resolve, or because Alertmanager lists its alert no more: not while that still fires."""
+        now = {row["id"]: row["key"] for row in self._db.execute(OPEN)}
+        for number in self._open.keys() - now.keys():
+            key = self._open[number]
+            by_message = any(key in alerts_in(body, "resolved") for body in expanded)
+            state, _ = self._db.execute(EPISODE, (number,)).fetchone()
+            if state == "resolved" and not by_message and self._fires_for(key) > LONG:
+                self._say("closed", f"alert {key} has been firing for {self._fires_for(key)}, and its episode was closed")
+        self._open = now
 
     def _look_for_storm(self, now: datetime) -> None:
         limits = self._policy.storm
@@ -309,7 +334,7 @@ class Promises:
             self._say("L1", f"{len(self._inbox)} messages are still in the inbox")
         explained = "SELECT 1 FROM ledger WHERE episode_id = (SELECT max(id) FROM episodes WHERE key = ?)"
         for body in self._accepted:
-            for key in firing_in(body):
+            for key in alerts_in(body):
                 if self._db.execute(explained, (key,)).fetchone() is None:
                     self._say("L1", f"nothing is on record of alert {key}, which was accepted")
 

@@ -76,6 +76,6 @@ def timeout_of(step: object) -> object:
     return getattr(step, "timeout", None)
 
 
-def firing_in(body: bytes) -> list[str]:
-    alerts = json.loads(body)["alerts"]
-    return [episode_key(alert["labels"]) for alert in alerts if alert["status"] == "firing"]
+def alerts_in(body: bytes, status: str = "firing") -> list[str]:
+    """The keys of a message's alerts of this status."""
+    return [episode_key(alert["labels"]) for alert in json.loads(body)["alerts"] if alert["status"] == status]

@@ -16,6 +16,7 @@ from remediator.clock import Random
 from remediator.core.playbook import PlaybookIndex
 from remediator.core.snapshot import Policy
 from remediator.housekeeping import Housekeeping
+from remediator.ingress.expand import Admission
 from remediator.ingress.payload import tally
 from remediator.lab.inline_store import InlineStore
 from remediator.lab.simulation.alertmanager import Answers
@@ -27,6 +28,7 @@ from remediator.lab.virtual_time import VirtualClock
 from remediator.leases import Leases
 from remediator.outbound.delivery import Delivery
 from remediator.ports import Clock, Ledger, Platform, StoreUnavailable
+from remediator.reconcile import Reconciliation, Rhythm
 from remediator.remediate import Remediator
 from remediator.storage.database_clock import DatabaseClock
 from remediator.telemetry import Metrics, Telemetry
@@ -38,6 +40,7 @@ CONFIRM_AFTER = timedelta(seconds=10)
 RETENTION = timedelta(days=90)
 ANSWER_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 20.0
+WARM_UP = timedelta(minutes=1)
 GRACE = timedelta(seconds=5)
 RUNS_MAX = 4
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -91,6 +94,7 @@ class Replica:
         self.worker: Worker
         self.platform: SimulatedPlatform
         self.answers: Answers
+        self.reconciliation: Reconciliation
 
     @property
     def is_up(self) -> bool:
@@ -122,7 +126,17 @@ class Replica:
         housekeeping = Housekeeping(self.store, [], around.playbooks, lambda: around.policy, clock, telemetry, RETENTION)
         around.scheduler.spawn(process, self._live(self.worker), f"{process.name} works")
         around.scheduler.spawn(process, _again(delivery.deliver_due), f"{process.name} delivers")
+        self.reconciliation = Reconciliation(
+            self.store,
+            self.answers,
+            lambda: Admission(around.playbooks(), lambda: self._new_id(None)),
+            lambda: around.policy,
+            Rhythm(warm_up=WARM_UP),
+            self.worker.wake,
+            telemetry,
+        )
         around.scheduler.spawn(process, _again(housekeeping.tidy), f"{process.name} keeps house")
+        around.scheduler.spawn(process, _again(self.reconciliation.look), f"{process.name} reconciles")
 
     def _clock_of(self, process: Process) -> Clock:
         """As `app.open_store` says: the host's for the only process, which may jump; else the database's."""
@@ -165,6 +179,16 @@ class Replica:
                 await asyncio.shield(done)
         if process.life is not Life.DEAD:
             self._around.scheduler.kill(process)
+
+    def reconcile(self) -> None:
+        """Just now, beside its rounds."""
+
+        async def look() -> None:
+            with suppress(StoreUnavailable):
+                await self.reconciliation.look()
+
+        if self.is_up:
+            self._around.scheduler.spawn(self.process, look(), f"{self.process.name} looks at the list")
 
     async def receive(self, body: bytes) -> int:
         """A POST of Alertmanager: the status, or 0 if there is no answer. Called from the world outside."""
@@ -230,7 +254,7 @@ class DataService:
 
 
 async def _again(work: Callable[[], Any]) -> None:
-    """As the loop of `app` does it, only less often: what it does has no effect on what is simulated but through the store."""
+    """As the loops of `app` do it, only to another beat."""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         with suppress(StoreUnavailable):

@@ -69,11 +69,11 @@ class Story:
         self.true_clock = VirtualClock(self.scheduler, EPOCH)
         self.database_clock = VirtualClock(self.scheduler, EPOCH)
         self.connection = open_memory()
-        self.promises = Promises(self.connection, self.database_clock.now, POLICY)
+        self.prometheus = Prometheus()
+        self.promises = Promises(self.connection, self.database_clock.now, POLICY, self._fires_for)
         self.chaos = Chaos(self.scheduler, self.random, self.weather, self.tell, self._killed)
         self.scheduler.disturb = self.chaos.disturb
         self.playbooks = TEXTS
-        self.prometheus = Prometheus()
         self.services = {
             service.name: service
             for service in (
@@ -97,7 +97,7 @@ class Story:
             self.metrics,
             count == 1,
             self._new_platform,
-            lambda: Answers(self.prometheus, self.scheduler, self.random, self._weather_now),
+            lambda: Answers(self.prometheus, self.scheduler, self.random, self._weather_now, self.true_clock.now),
             self._committed,
             self.promises.accepted,
             self._logged,
@@ -206,10 +206,12 @@ class Story:
         return await self.random.choice(self.replicas).receive(body)
 
     def _critical(self, kind: str, key: str) -> None:
-        """More happens now than at other commits: a process stops, or the alert is over and Alertmanager says so at once."""
+        """More happens now than at other commits: a process stops, or the alert ends or is silenced and is known to be so."""
         self.chaos.is_critical = True
-        if kind == "intent" and self.weather.ends_at_the_claim and self.random.random() < self.weather.ends_at_the_claim:
+        if kind == "intent" and self.chaos.comes(self.weather.ends_at_the_claim):
             self.scheduler.spawn(None, self.town.end_at_once(key, self._send), "an alert ends")
+        elif kind == "intent" and self.chaos.comes(self.weather.silenced_at_the_claim):
+            self.scheduler.spawn(None, self.town.silence_at_once(key), "an alert is silenced")
 
     def _killed(self, process: Process) -> None:
         replica = next(each for each in self.replicas if each.process is process)
@@ -225,6 +227,10 @@ class Story:
 
     def _new_platform(self, may_send: Callable[[], bool]) -> SimulatedPlatform:
         return SimulatedPlatform(self.services, self.scheduler, self.random, self, self._weather_now, self.chaos.hits, may_send)
+
+    def _fires_for(self, key: str) -> timedelta:
+        alert = self.prometheus.firing.get(key)
+        return self.true_clock.now() - alert.starts_at if alert else timedelta()
 
     def _weather_now(self) -> Weather:
         return self.weather

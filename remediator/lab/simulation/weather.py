@@ -44,6 +44,7 @@ class Weather:
     clock_set_during_a_call: float = 0.0
     # an alert, at the moment when a run claims its target
     ends_at_the_claim: float = 0.0
+    silenced_at_the_claim: float = 0.0
     # people, each minute
     paused: float = 0.0
     silenced: float = 0.0
@@ -78,6 +79,7 @@ WORST = Weather(
     call_slow=0.3,
     clock_set_during_a_call=0.8,
     ends_at_the_claim=0.1,
+    silenced_at_the_claim=0.1,
     paused=0.15,
     silenced=0.15,
 )
