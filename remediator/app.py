@@ -253,11 +253,15 @@ async def running(
         worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry, leases)
         _say_what_is_off(settings, configured, auth, shelf.index.playbooks, log)
         metrics.mode_is(configured.mode)
+
+        def admission() -> Admission:
+            return Admission(shelf.index, lambda: new_id(clock.now()))
+
         watchdog = DeadMansSwitch(store, lambda: shelf.policy, telemetry)
         reconciliation = Reconciliation(
             store,
             around.alert_list,
-            lambda: Admission(shelf.index, lambda: new_id(clock.now())),
+            admission,
             lambda: shelf.policy,
             Rhythm(settings.reconcile_every, settings.alertmanager_warm_up),
             worker.wake,
@@ -279,7 +283,7 @@ async def running(
         application = web.Application(client_max_size=settings.max_body_bytes)
         webhook = Webhook(store, auth, worker.wake, clock, metrics, log, settings.body_timeout)
         answers = Answers(store, people, lambda: shelf.policy, worker.wake, telemetry)
-        breakers = Breakers(store, people, lambda: shelf.index, worker.wake, clock, log)
+        breakers = Breakers(store, people, admission, worker.wake, clock, log)
         api = Api(store, people, metrics.registry, shelf.load, lambda: _readiness(store, watchdog), worker.wake, clock, log)
         application.add_routes([web.post("/webhook", webhook.take), *api.routes(), *answers.routes(), *breakers.routes()])
         port = await stack.enter_async_context(_listening(application, settings.listen))

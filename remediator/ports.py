@@ -7,7 +7,7 @@ itself; `OutcomeUnknown` may or may not have happened and must be observed.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -168,13 +168,13 @@ class ListedAlert:
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """All alerts that fire and are routed to us, the muted ones too. `up_since` is when Alertmanager started, by its clock.
+    """All alerts that fire and are routed to us, the muted ones too. `up_for` is how long Alertmanager has run, by its clock.
 
     `unreadable` counts what could not be taken for an alert: of those nobody can say that they are over.
     """
 
     alerts: Sequence[ListedAlert]
-    up_since: datetime
+    up_for: timedelta
     unreadable: int = 0
 
 
@@ -461,6 +461,10 @@ class Breakers(Protocol):
 
     def reset(self, breaker: Breaker, who: str, why: str, at: datetime) -> None:
         """Close it, on record, and wake what waits for a trial. No limit of rate is cleared."""
+        ...
+
+    def stopped(self, breaker: Breaker) -> Sequence[Episode]:
+        """Open episodes of which the newest run was left to people because a breaker of its target or playbook was open."""
         ...
 
 

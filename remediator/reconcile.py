@@ -132,7 +132,7 @@ class Reconciliation:
     async def _close(self, everything: Everything, now: datetime) -> Counter[str]:
         """End what was listed once, and neither at the last look nor at this."""
         before = self._believed_at
-        believed = now - everything.up_since >= self._rhythm.warm_up and not everything.unreadable
+        believed = everything.up_for >= self._rhythm.warm_up and not everything.unreadable
         self._believed_at = now if believed else None
         if everything.unreadable:
             self._tell.log.warning("reconcile.unreadable", alerts=everything.unreadable)

@@ -146,8 +146,9 @@ class FakePlatform:
 class FakeAlertmanager:
     """An Alertmanager in memory: what fires there, since when, and what is muted and why."""
 
-    def __init__(self, up_since: datetime) -> None:
+    def __init__(self, up_since: datetime, clock: SettableClock | None = None) -> None:
         self.up_since = up_since
+        self.clock = clock or SettableClock()
         self.firing: dict[str, ListedAlert] = {}
         self.unreachable = False
         self.unreadable = 0
@@ -173,7 +174,7 @@ class FakeAlertmanager:
 
     async def everything(self) -> Everything:
         self._answer()
-        return Everything(list(self.firing.values()), self.up_since, self.unreadable)
+        return Everything(list(self.firing.values()), self.clock.now() - self.up_since, self.unreadable)
 
     def _answer(self) -> None:
         if self.unreachable:

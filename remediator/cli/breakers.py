@@ -36,4 +36,6 @@ def _reset(arguments: argparse.Namespace) -> int:
         return 0
     ((kind, name),) = which.items()
     print(f"the breaker of {kind} {name} was reset by {said['by']}: {said['why']}")
+    if said["begun"]:
+        print(f"{said['begun']} alerts that it had left to people still fire and are taken up again")
     return 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from remediator.core.playbook import PlaybookIndex
+from remediator.ingress.expand import Admission
 from remediator.ingress.people import People, json_object, refusal, text_of, who_and_why
 from remediator.ports import Breaker, Clock, Ledger, Store
 from remediator.telemetry import Log
@@ -20,14 +20,14 @@ class Breakers:
         self,
         store: Store,
         people: People,
-        playbooks: Callable[[], PlaybookIndex],
+        admission: Callable[[], Admission],
         wake: Callable[[], None],
         clock: Clock,
         log: Log,
     ) -> None:
         self._store = store
         self._people = people
-        self._playbooks = playbooks
+        self._admission = admission
         self._wake = wake
         self._clock = clock
         self._log = log
@@ -51,23 +51,25 @@ class Breakers:
             return refusal(400, WHICH)
         by, why = said
 
-        def work(ledger: Ledger) -> Breaker | None:
-            of_it = [each for each in self._not_closed(ledger) if _is_of(each, target, playbook)]
-            if of_it:
-                ledger.breakers.reset(of_it[0], by, why, ledger.now)
-            return of_it[0] if of_it else None
+        def work(ledger: Ledger) -> tuple[Breaker | None, int]:
+            found = next((each for each in self._not_closed(ledger) if _is_of(each, target, playbook)), None)
+            if found is None:
+                return None, 0
+            ledger.breakers.reset(found, by, why, ledger.now)
+            stopped = ledger.breakers.stopped(found)
+            return found, sum(self._admission().admit(ledger, episode, ledger.now) for episode in stopped)
 
-        found = await self._store.run(work)
+        found, begun = await self._store.run(work)
         if found is None:
             return refusal(
                 409, f"nothing to reset: no breaker of {f'target {target}' if target else f'playbook {playbook}'} is open"
             )
         self._log.warning("breaker.reset", target=target, playbook=playbook, by=by, why=why)
         self._wake()
-        return web.json_response({"reset": breaker_view(found), "by": by, "why": why})
+        return web.json_response({"reset": breaker_view(found), "by": by, "why": why, "begun": begun})
 
     def _not_closed(self, ledger: Ledger) -> Sequence[Breaker]:
-        return [each for playbook in self._playbooks().playbooks for each in ledger.breakers.of(playbook)]
+        return [each for playbook in self._admission().playbooks.playbooks for each in ledger.breakers.of(playbook)]
 
 
 def _is_of(breaker: Breaker, target: str, playbook: str) -> bool:

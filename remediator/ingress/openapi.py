@@ -154,7 +154,11 @@ OPENAPI: Final[dict[str, Any]] = {
                 ),
             }
         },
-        "/api/v1/breaker/reset": _command("Close a breaker.", _RESET, _409="There is nothing to reset."),
+        "/api/v1/breaker/reset": _command(
+            "Close a breaker, and take up the alerts that it left to people, as far as they fire.",
+            _RESET,
+            _409="There is nothing to reset.",
+        ),
         "/api/v1/pause": _command("Stop acting: every run waits until resumed.", _SWITCH),
         "/api/v1/resume": _command("Go on acting.", _SWITCH),
         "/api/v1/openapi.json": {"get": {"summary": "This document.", "responses": _answers("OpenAPI 3.1.")}},

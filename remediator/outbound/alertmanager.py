@@ -9,12 +9,11 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from remediator.clock import SystemClock
 from remediator.core.alert import Alert, AlertStatus
 from remediator.core.snapshot import Listing
 from remediator.core.verdict import Reason
-from remediator.outbound.exchange import Neighbour
-from remediator.ports import Clock, Everything, ListedAlert, PermanentError, TransientError
+from remediator.outbound.exchange import Answer, Neighbour
+from remediator.ports import Everything, ListedAlert, PermanentError, TransientError
 
 CLASSIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 """Label names that a matcher may spell without quotes. Matchers of other names are not understood before 0.27."""
@@ -41,13 +40,11 @@ class AlertmanagerClient:
         url: str,
         receiver: str = "remediator",
         warm_up: timedelta = timedelta(),
-        clock: Clock | None = None,
     ) -> None:
         self._alertmanager = Neighbour("Alertmanager", session, url)
         self._everything = replace(self._alertmanager, seconds=LIST_SECONDS, bytes_max=LIST_BYTES_MAX)
         self._receiver = receiver
         self._warm_up = warm_up
-        self._clock = clock or SystemClock()
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         """An alert with exactly these labels as it is listed: resolved ones are not, silenced and inhibited ones are.
@@ -63,10 +60,8 @@ class AlertmanagerClient:
                 return _listing(listed[0])
         except (KeyError, TypeError) as error:
             raise _nonsense(told) from error
-        if self._clock.now() < (known_from := await self._up_since() + self._warm_up):
-            raise TransientError(
-                f"Alertmanager has just been started, and may not have heard of the alert until {known_from:%X}"
-            )
+        if (up_for := await self._up_for()) < self._warm_up:
+            raise TransientError(f"Alertmanager has been up for {up_for} only, and may not have heard of the alert yet")
         return Listing(firing=False)
 
     async def everything(self) -> Everything:
@@ -76,7 +71,7 @@ class AlertmanagerClient:
         nothing fired any more.
         """
         receivers = await _get(self._alertmanager, "/api/v2/receivers")
-        up_since = await self._up_since()
+        up_for = await self._up_for()
         # The parameter is a regular expression, and every receiver of an alert is listed whichever of them it matches.
         ours = [*EVERY_STATE, ("receiver", re.escape(self._receiver))]
         told = await _get(self._everything, "/api/v2/alerts", ours)
@@ -95,21 +90,29 @@ class AlertmanagerClient:
         for first in range(0, len(told), READ_AT_ONCE):
             alerts += filter(None, map(_listed, told[first : first + READ_AT_ONCE]))
             await asyncio.sleep(0)
-        return Everything(alerts, up_since, unreadable=len(told) - len(alerts))
+        return Everything(alerts, up_for, unreadable=len(told) - len(alerts))
 
-    async def _up_since(self) -> datetime:
-        status = await _get(self._alertmanager, "/api/v2/status")
+    async def _up_for(self) -> timedelta:
+        """From its start (which it calls `uptime`) to its answer, both by its own clock: ours may be another."""
+        answer = await _ask(self._alertmanager, "/api/v2/status")
         try:
-            return _moment(status["uptime"])
+            began_at = _moment(answer.json()["uptime"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _nonsense(status) from error
+            raise _nonsense(answer.said) from error
+        if answer.at is None:
+            raise _nonsense("an answer without a date")
+        return max(answer.at - began_at, timedelta())  # a date is in whole seconds
 
 
-async def _get(alertmanager: Neighbour, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+async def _ask(alertmanager: Neighbour, path: str, query: Sequence[tuple[str, str]] = ()) -> Answer:
     answer = await alertmanager.ask("GET", path, query=query)
     if not answer.ok:
         raise alertmanager.refusal(answer)
-    return answer.json()
+    return answer
+
+
+async def _get(alertmanager: Neighbour, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+    return (await _ask(alertmanager, path, query)).json()
 
 
 def _listed(told: Any) -> ListedAlert | None:

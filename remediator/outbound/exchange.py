@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
@@ -19,11 +21,14 @@ PASSING = {408, 425, 429}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer. `retry_after` is in seconds and of any size, None if the header is missing or a date."""
+    """A complete answer. `retry_after` is in seconds and of any size, None if the header is missing or a date. `at` is when it
+    was given, by the neighbour's own clock, or None if it does not say.
+    """
 
     status: int
     body: bytes
     retry_after: float | None = None
+    at: datetime | None = None
 
     @property
     def ok(self) -> bool:
@@ -84,7 +89,8 @@ class Neighbour:
                 timeout=ClientTimeout(total=self.seconds),
                 allow_redirects=False,  # the token is for this address only
             ) as response:
-                return Answer(response.status, await self._body(response), _seconds(response.headers.get("Retry-After", "")))
+                retry_after, at = _seconds(response.headers.get("Retry-After", "")), _date(response.headers.get("Date", ""))
+                return Answer(response.status, await self._body(response), retry_after, at)
         except TimeoutError as error:
             raise TransientError(f"{self.name} did not answer within {self.seconds:g}s") from error
         except ClientError as error:
@@ -104,6 +110,14 @@ class Neighbour:
         if answer.status >= 500 or answer.status in PASSING:
             return TransientError(message, answer.retry_after)
         return PermanentError(message)
+
+
+def _date(header: str) -> datetime | None:
+    """RFC 9110: in GMT."""
+    try:
+        return parsedate_to_datetime(header)
+    except ValueError:
+        return None
 
 
 def _seconds(header: str) -> float | None:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 
+from remediator.core.alert import Episode
 from remediator.core.guards.breaker import BreakerState, Opening, of_playbook, of_target
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Result, Score
 from remediator.ports import Breaker, LedgerKind, LedgerRow
 from remediator.storage.codec import micros, moment
 from remediator.storage.database import Database
+from remediator.storage.episodes import episode_of
 from remediator.storage.runs import append_apart
 
 RESULTS_REMEMBERED = 100
@@ -30,6 +32,21 @@ OPENINGS = "SELECT created_at FROM runs WHERE target = :target AND target <> '' 
 OPENINGS_OF_PLAYBOOK = """
     SELECT target, created_at FROM runs WHERE playbook = :playbook AND target <> '' ORDER BY created_at DESC LIMIT :limit
 """
+
+
+def _stopped(of_it: str) -> str:
+    """Of the newest runs of a target, or of a playbook, those that a breaker left to people while their alert still fires."""
+    return f"""
+        SELECT episodes.* FROM runs JOIN episodes ON episodes.id = runs.episode_id
+         WHERE {of_it} AND runs.target <> '' AND runs.state = 'escalated' AND runs.reason = 'breaker_open'
+           AND episodes.state = 'open'
+           AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.episode_id = runs.episode_id AND newer.id > runs.id)
+         ORDER BY runs.created_at DESC LIMIT 100
+    """  # noqa: S608 - it is a text of this module
+
+
+STOPPED_ON_TARGET = _stopped("runs.target = :target")
+STOPPED_OF_PLAYBOOK = _stopped("runs.playbook = :playbook")
 WAKE = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'breaker_trial'"
 
 
@@ -63,9 +80,11 @@ class SqlBreakers:
         ]
 
     def _states(self, playbook: Playbook) -> Iterator[tuple[str, BreakerState]]:
+        """The playbook's own and that of every target that it aimed at lately, whichever playbook opened it."""
         results, limits = self.results_of(playbook.name), playbook.limits.breaker
-        yield "", of_playbook(results, limits, self.openings_of(playbook.name))
-        for target in sorted({result.target for result in results} - {""}):
+        openings = self.openings_of(playbook.name)
+        yield "", of_playbook(results, limits, openings)
+        for target in sorted(({result.target for result in results} | {target for target, _ in openings}) - {""}):
             yield target, of_target(self.results_on(target), self.openings_on(target), limits)
 
     def reset(self, breaker: Breaker, who: str, why: str, at: datetime) -> None:
@@ -74,6 +93,13 @@ class SqlBreakers:
         row = LedgerRow(at, LedgerKind.RESULT, target=breaker.target, who=who, data=data)
         append_apart(self._db, row, playbook="" if breaker.target else breaker.playbook)
         self._db.run(WAKE, at=micros(at))
+
+    def stopped(self, breaker: Breaker) -> Sequence[Episode]:
+        if breaker.target:
+            rows = self._db.all(STOPPED_ON_TARGET, target=breaker.target)
+        else:
+            rows = self._db.all(STOPPED_OF_PLAYBOOK, playbook=breaker.playbook)
+        return [episode_of(row) for row in rows]
 
     def _results(self, sql: str, scope: str) -> tuple[Result, ...]:
         rows = self._db.all(sql, scope=scope, limit=RESULTS_REMEMBERED)

@@ -5,6 +5,7 @@ from typing import Any
 
 from remediator.core.target import Health, Instance, Workload
 from remediator.ports import Channel, OutcomeUnknown, Probe, Reading, TransientError
+from tests.builders import webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
 from tests.run.test_remediate import failing, firing, later, limits, message, resolved
 from tests.waiting import eventually
@@ -205,6 +206,34 @@ class TestReset:
             assert await breakers(h) == []
             await h.post(firing(instance="other"))
             await h.until("succeeded")
+
+    async def test_what_it_had_left_to_people_is_taken_up_if_it_still_fires(self, tmp_path):
+        platform = FakePlatform(cures=frozenset())
+        async with harness(tmp_path, platform, [QUICK]) as h:
+            await h.post(firing())
+            await ended_with(h, "ladder_exhausted")
+            await h.post(webhook_message(webhook_alert(instance="fires"), webhook_alert(instance="ends")))
+            await ended_with(h, "ladder_exhausted", "breaker_open", "breaker_open")
+            await h.post(resolved(instance="ends"))
+            await eventually(lambda: h.app.store.run(lambda ledger: ledger.episodes.count_open() == 2))
+            platform.cures = frozenset({"restart"})
+            assert (await reset(h, target=API))[1]["begun"] == 1
+            (*_, run) = await h.until("succeeded")
+            assert run["labels"]["instance"] == "fires"
+
+    async def test_one_that_another_playbook_opened_is_shown_and_can_be_reset(self, tmp_path):
+        """Though that playbook is no longer on the shelf."""
+        other = QUICK.replace("name: api-down", "name: other").replace("APIDown", "Other")
+        async with harness(tmp_path, FakePlatform(cures=frozenset()), [QUICK]) as h:
+            await h.post(firing())
+            await ended_with(h, "ladder_exhausted")
+            (tmp_path / "playbooks" / "api-down.yaml").unlink()
+            (tmp_path / "playbooks" / "other.yaml").write_text(other)
+            assert h.app.shelf.load() == ()
+            await h.post(firing(alertname="Other"))
+            await ended_with(h, "ladder_exhausted", "breaker_open")
+            assert await breakers(h) == [("open", "other", API)]
+            assert (await reset(h, target=API))[0] == 200
 
     async def test_that_of_a_playbook_lets_the_waiting_trial_through(self, tmp_path):
         street = Street("shop-c", "shop-d")

@@ -94,7 +94,7 @@ async def a_desk(tmp_path, **changes: Any) -> AsyncIterator[Desk]:
     clock, metrics, log = SettableClock(), Metrics(), SilentLog()
     store = SqliteStore(tmp_path / "store.db", lambda: desk.policy, timedelta(seconds=10), clock)
     upgrade(tmp_path / "store.db")
-    alertmanager = FakeAlertmanager(clock.now() - HOUR)
+    alertmanager = FakeAlertmanager(clock.now() - HOUR, clock)
     index = PlaybookIndex((playbook(),))
 
     def wake() -> None:

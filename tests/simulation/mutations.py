@@ -226,7 +226,7 @@ def an_alertmanager_that_has_just_started_is_believed() -> Iterator[None]:
     right_close = Reconciliation._close
 
     async def close(self, everything, now):
-        return await right_close(self, replace(everything, up_since=now - timedelta(days=1)), now)
+        return await right_close(self, replace(everything, up_for=timedelta(days=1)), now)
 
     with patch.object(Reconciliation, "_close", close):
         yield

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from remediator.core.alert import Alert, AlertStatus
 from remediator.core.snapshot import Corroboration, Listing
@@ -36,9 +36,9 @@ _OWNERS = {"database": "postgres", "cache": "redis"}
 """Who finds what a selection names; everything else is the platform's."""
 
 
-def alertmanager(script: Script, began_at: datetime) -> "ScriptedAlertmanager | None":
+def alertmanager(script: Script) -> "ScriptedAlertmanager | None":
     """None where none is configured."""
-    return None if script.world.alertmanager is Alertmanager.OFF else ScriptedAlertmanager(script, began_at - UP_FOR)
+    return None if script.world.alertmanager is Alertmanager.OFF else ScriptedAlertmanager(script)
 
 
 def neighbours(script: Script, alerts: "ScriptedAlertmanager | None", *, may_act: bool) -> World:
@@ -138,7 +138,6 @@ class ScriptedAlertmanager:
     """Implements `ports.AlertSource` and `ports.AlertList`."""
 
     script: Script
-    up_since: datetime
 
     async def look(self, labels: Mapping[str, str]) -> Listing:
         if self.script.world.alertmanager is Alertmanager.UNREACHABLE:
@@ -153,7 +152,7 @@ class ScriptedAlertmanager:
         listed = [
             ListedAlert(Alert(AlertStatus.FIRING, fault.labels, {}, since, None), _listing(fault)) for fault, since in firing
         ]
-        return Everything(listed, self.up_since)
+        return Everything(listed, up_for=UP_FOR)
 
 
 def _listing(fault: Fault) -> Listing:

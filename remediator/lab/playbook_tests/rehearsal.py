@@ -107,7 +107,7 @@ class _Rehearsal:
         self._script = Script(case.world, case.alerts, case.playbook, self._clock, self._post)
         self._ids = (f"run-{number:06}" for number in count(1))
         may_act = case.settings.mode.rank >= Mode.APPROVE.rank
-        alerts = alertmanager(self._script, case.begins_at)
+        alerts = alertmanager(self._script)
         self._neighbours = neighbours(self._script, alerts, may_act=may_act)
         self._log = _Breakdowns()
         telemetry = Telemetry(Metrics(), self._log)

@@ -151,7 +151,6 @@ class Answers:
     scheduler: Scheduler
     random: Random
     weather: Callable[[], Weather]
-    now: Callable[[], datetime]
     listing: WeakKeyDictionary[Work, Listing | None] = field(default_factory=WeakKeyDictionary)
     corroboration: WeakKeyDictionary[Work, Corroboration | None] = field(default_factory=WeakKeyDictionary)
 
@@ -173,7 +172,7 @@ class Answers:
         up_for = self.scheduler.time() - self.prometheus.alertmanager_began_at
         firing = list(self.prometheus.firing.items()) if up_for > FORGETFUL_SECONDS else []
         alerts = [ListedAlert(alert.as_alert(), self._listing(key)) for key, alert in firing]
-        return Everything(alerts, up_since=self.now() - timedelta(seconds=up_for))
+        return Everything(alerts, timedelta(seconds=up_for))
 
     def _listing(self, key: str) -> Listing:
         if key in self.prometheus.silenced:

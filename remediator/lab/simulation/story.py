@@ -97,7 +97,7 @@ class Story:
             self.metrics,
             count == 1,
             self._new_platform,
-            lambda: Answers(self.prometheus, self.scheduler, self.random, self._weather_now, self.true_clock.now),
+            lambda: Answers(self.prometheus, self.scheduler, self.random, self._weather_now),
             self._committed,
             self.promises.accepted,
             self._logged,
