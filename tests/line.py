@@ -18,6 +18,8 @@ class Line:
         self._open: set[asyncio.StreamWriter] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._is_cut = False
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._fatal = b""
         self._listener: asyncio.Server
         self.address = server
@@ -27,13 +29,22 @@ class Line:
 
         def cut() -> None:
             self._is_cut = True
+            self._flows.set()
             for writer in self._open:
                 writer.transport.abort()
 
         self._do(cut)
 
     def mend(self) -> None:
-        self._do(lambda: setattr(self, "_is_cut", False))
+        def mend() -> None:
+            self._is_cut = False
+            self._flows.set()
+
+        self._do(mend)
+
+    def freeze(self) -> None:
+        """Keep every connection, and pass nothing on until it is mended."""
+        self._do(self._flows.clear)
 
     def lose_answer_to(self, sent: bytes) -> None:
         """The next time that these bytes go to the server they arrive, and the connection breaks before the answer."""
@@ -76,6 +87,7 @@ class Line:
                 if self._fatal and self._fatal in data:
                     self._fatal = b""
                     lost.set()
+                await self._flows.wait()
                 server.write(data)
                 await server.drain()
         server.transport.abort()

@@ -25,6 +25,8 @@ WORKERS = 4
 """Connections for works; one more is for the intake."""
 WORKS_MAX = 1000
 """Works that are under way or wait for a connection. Beyond it a work is refused as if the store were down."""
+ANSWER_SECONDS = 45.0
+"""A work that is not done by then may be done later: more than a statement may take, and a wait for a connection."""
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 """Bodies in one statement."""
 
@@ -76,16 +78,25 @@ class PostgresStore:
             if not self._committing:
                 self._committing = True
                 self._intake_thread.submit(self._commit_all, loop)
-        await done
+        await self._answered(done)
 
     async def run(self, work: Callable[[Ledger], T]) -> T:
         if self._works >= WORKS_MAX:
             raise StoreUnavailable("too much waits for the database")
         self._works += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work)
+            return await self._answered(asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work))
         finally:
             self._works -= 1
+
+    async def _answered(self, answer: asyncio.Future[T]) -> T:
+        """A server that stands still while its host goes on would be waited for without end. Raises StoreUnavailable."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            self.is_up = False
+            raise StoreUnavailable(f"the database has not answered for {ANSWER_SECONDS:g} s") from None
 
     async def close(self) -> None:
         """Wait for what is being committed, and let go of the connections."""

@@ -214,6 +214,20 @@ class TestConnections:
         assert await bodies(far) == [b"before", b"after"]
         assert await episodes(far) == 0
 
+    async def test_one_that_stands_still_while_its_host_goes_on_is_not_waited_for_without_end(self, line, far, monkeypatch):
+        await far.put(b"before", NOW)
+        monkeypatch.setattr("remediator.storage.postgres.ANSWER_SECONDS", 0.3)
+        line.freeze()
+        for attempt in (far.put(b"late", NOW), far.run(hear("late"))):
+            with pytest.raises(StoreUnavailable, match="has not answered"):
+                await attempt
+            assert not far.is_up
+        monkeypatch.undo()
+        line.mend()
+        await far.put(b"after", NOW)
+        assert await bodies(far) == [b"before", b"late", b"after"], "it may be done later, as a commit without an answer"
+        assert far.is_up
+
     async def test_a_commit_without_an_answer_is_told_as_unknown_and_never_done_again(self, line, far):
         begun = 0
 
