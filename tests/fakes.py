@@ -59,9 +59,11 @@ class SettableClock:
 
     def __init__(self, shift: timedelta = timedelta()) -> None:
         self.shift = shift
+        self.set_by = timedelta()
+        """By how much somebody has set it, though no time has passed."""
 
     def now(self) -> datetime:
-        return SystemClock().now() + self.shift
+        return SystemClock().now() + self.shift + self.set_by
 
     def elapsed(self) -> float:
         return SystemClock().elapsed() + self.shift.total_seconds()

@@ -61,16 +61,19 @@ class SqlBreakers:
     def results_of(self, playbook: str) -> tuple[Result, ...]:
         """The results of a playbook, oldest first; what is in doubt counts as failed."""
         results = self._results(RESULTS_OF_PLAYBOOK, playbook)
-        doubts = [Result(moment(row["at"]), row["target"], Score.FAILURE) for row in self._db.all(IN_DOUBT, playbook=playbook)]
+        doubts = [
+            Result(moment(self._db.steady(row["at"])), row["target"], Score.FAILURE)
+            for row in self._db.all(IN_DOUBT, playbook=playbook)
+        ]
         return tuple(sorted((*results, *doubts), key=lambda result: result.at)) if doubts else results
 
     def openings_on(self, target: str) -> tuple[datetime, ...]:
         rows = self._db.all(OPENINGS, target=target, limit=OPENINGS_REMEMBERED)
-        return tuple(moment(row["created_at"]) for row in rows)
+        return tuple(moment(self._db.steady(row["created_at"])) for row in rows)
 
     def openings_of(self, playbook: str) -> tuple[Opening, ...]:
         rows = self._db.all(OPENINGS_OF_PLAYBOOK, playbook=playbook, limit=OPENINGS_REMEMBERED)
-        return tuple((row["target"], moment(row["created_at"])) for row in rows)
+        return tuple((row["target"], moment(self._db.steady(row["created_at"]))) for row in rows)
 
     def of(self, playbook: Playbook) -> Sequence[Breaker]:
         return [
@@ -103,7 +106,7 @@ class SqlBreakers:
 
     def _results(self, sql: str, scope: str) -> tuple[Result, ...]:
         rows = self._db.all(sql, scope=scope, limit=RESULTS_REMEMBERED)
-        return tuple(_result(row["at"], row["target"], row["score"]) for row in reversed(rows))
+        return tuple(_result(self._db.steady(row["at"]), row["target"], row["score"]) for row in reversed(rows))
 
 
 @lru_cache(maxsize=4096)

@@ -74,7 +74,7 @@ class SqlClaims:
         parts, target, playbook, limits = self._parts, candidate.target, candidate.playbook.name, candidate.limits
         return LedgerFacts(
             paused=self.paused(),
-            episode=episode or parts.episodes.get(candidate.episode.id),
+            episode=episode or self._episode(candidate.episode.id),
             locked_by=self._other_holder(candidate.workload.locks, candidate.run) if candidate.workload else "",
             last_finished_at=self._last_finished_at(target, candidate.run),
             intents_on_target=self._intents(INTENTS_ON_TARGET, target, limits.max),
@@ -143,6 +143,10 @@ class SqlClaims:
         said = load(row["data"])
         return Paused(row["who"], said["why"]) if said["paused"] else None
 
+    def _episode(self, episode: int) -> Episode:
+        found = self._parts.episodes.get(episode)
+        return replace(found, opened_at=moment(self._db.steady(micros(found.opened_at))))
+
     def _other_holder(self, locks: Sequence[str], run: str) -> str:
         """Another run that holds any of the locks, or empty."""
         rows = [self._db.one(HOLDER, target=lock, run=run) for lock in locks]
@@ -155,14 +159,14 @@ class SqlClaims:
 
     def _last_finished_at(self, target: str, run: str) -> datetime | None:
         row = self._db.one(LAST_FINISHED, target=target, run=run) if target else None
-        return moment(row["at"]) if row else None
+        return moment(self._db.steady(row["at"])) if row else None
 
     def _intents(self, sql: str, scope: str, limits: tuple[RateLimit, ...]) -> tuple[datetime, ...]:
         if not scope or not limits:
             return ()
         parameters = {} if sql is INTENTS_OF_ALL else {"scope": scope}
         rows = self._db.all(sql, limit=max(limit.count for limit in limits), **parameters)
-        return tuple(moment(row["at"]) for row in rows)
+        return tuple(moment(self._db.steady(row["at"])) for row in rows)
 
     def _open_causes(self, candidate: Candidate) -> tuple[str, ...]:
         causes = self._parts.episodes.open_that_meet(candidate.limits.hold_if, but=candidate.episode.id)

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from remediator.ports import Clock
+from remediator.storage.clock_jumps import JumpWatch
+from remediator.storage.codec import moment
 
 Row = Mapping[str, Any]
 
@@ -22,6 +24,14 @@ class Database(Protocol):
 
     def now(self) -> datetime:
         """The time that everything in this database is compared by: one clock for all who share it."""
+        ...
+
+    def steady(self, at: int) -> int:
+        """A row's time in microseconds, for a guard that asks how long ago that was, whatever the clock was set to since."""
+        ...
+
+    def reaching_back(self, since: int) -> int:
+        """The other way round: rows after this are `steady` after `since`."""
         ...
 
     def lock(self, scopes: Sequence[str]) -> None:
@@ -76,10 +86,16 @@ class SqliteDatabase:
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
-        self._clock = clock
+        self._clock = JumpWatch(clock)
 
     def now(self) -> datetime:
-        return self._clock.now()
+        return moment(self._clock.now())
+
+    def steady(self, at: int) -> int:
+        return self._clock.steady(at)
+
+    def reaching_back(self, since: int) -> int:
+        return self._clock.reaching_back(since)
 
     def lock(self, scopes: Sequence[str]) -> None:
         """Nothing to do: BEGIN IMMEDIATE has locked the whole database."""

@@ -69,7 +69,7 @@ class SqlStorms:
     def _aims(self, since: datetime, most: int) -> int:
         """Distinct aims since then, counted up to `most`."""
         for newest in (NEWEST_FOR_EACH * most, RUNS_MAX):  # among the newest there are most often enough
-            aims = int(self._db.one(AIMS, since=micros(since), newest=newest, most=most)["aims"])
+            aims = int(self._db.one(AIMS, since=self._db.reaching_back(micros(since)), newest=newest, most=most)["aims"])
             if aims >= most:
                 break
         return aims

@@ -1,6 +1,5 @@
 """Each guard by itself: what it lets pass, what it holds back, and until when."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
@@ -128,8 +127,8 @@ class TestSettle:
         ("age", "passes"), [(timedelta(), False), (MINUTE - MICROSECOND, False), (MINUTE, True), (HOUR, True)]
     )
     def test_it_counts_from_when_remediator_heard_of_it(self, age, passes):
-        young = replace(limited(settle=MINUTE), episode=episode(opened_at=NOW - age, starts_at=NOW - 9 * HOUR))
-        verdict = settle(young, snapshot(), NOW)
+        heard_of = episode(opened_at=NOW - age, starts_at=NOW - 9 * HOUR)
+        verdict = settle(limited(settle=MINUTE), snapshot(episode=heard_of), NOW)
         assert isinstance(verdict, Pass) == passes
         assert passes or verdict.retry_at == NOW - age + MINUTE
 

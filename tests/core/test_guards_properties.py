@@ -89,11 +89,7 @@ class TestCooldownAndSettle:
     def test_the_moment_that_is_named_is_the_first_that_passes(self, pause, ago, now):
         waiting = [
             (cooldown, limited(cooldown=pause), snapshot(last_finished_at=now - ago)),
-            (
-                settle,
-                candidate(playbook=playbook(limits=Limits(settle=pause)), episode=episode(opened_at=now - ago)),
-                snapshot(),
-            ),
+            (settle, limited(settle=pause), snapshot(episode=episode(opened_at=now - ago))),
         ]
         for guard, asked, seen in waiting:
             verdict = guard(asked, seen, now)

@@ -25,6 +25,9 @@ class SetClock:
     def now(self) -> datetime:
         return self.at
 
+    def elapsed(self) -> float:
+        return (self.at - NOW).total_seconds()
+
 
 class SlowCommits(Undisturbed):
     """Each transaction waits for a minute."""

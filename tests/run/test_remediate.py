@@ -480,7 +480,7 @@ class TestClock:
         async with harness(tmp_path, platform) as h:
             await h.post(firing())
             await h.until("called")
-            h.clock.shift += jump
+            h.clock.set_by += jump
             for other in "abc":  # each message is a turn of the worker
                 await h.post(firing(service="shop-nothing", instance=other))
             await h.until("refused", count=3)
@@ -492,11 +492,35 @@ class TestClock:
         async with harness(tmp_path, playbooks=[limits(cooldown="10m", max="[1 per 20m]")]) as h:
             await h.post(firing())
             await h.until("succeeded")
-            h.clock.shift -= 2 * HOUR
+            h.clock.set_by -= 2 * HOUR
             await h.post(firing(instance="other"))
             runs = await h.until("escalated")  # both last beyond its deadline: people are told now
             assert "cooldown" in {run["reason"] for run in runs}
             assert h.platform.performed == ["restart"]
+
+    @pytest.mark.parametrize(("limit", "reason"), [({"cooldown": "10m"}, "cooldown"), ({"max": "[1 per 20m]"}, "rate_target")])
+    async def test_one_that_is_set_forward_does_neither(self, tmp_path, limit, reason):
+        async with harness(tmp_path, playbooks=[limits(settle="0s", **limit)]) as h:
+            await h.post(firing())
+            await h.until("succeeded")
+            h.clock.set_by += timedelta(minutes=25)
+            await h.post(firing(instance="other"))
+            runs = await h.until("waiting")
+            assert (runs[-1]["reason"], h.platform.performed) == (reason, ["restart"])
+            await later(h, timedelta(minutes=25))
+            await h.until("succeeded", count=2)
+
+    async def test_nor_has_an_alert_been_firing_for_longer(self, tmp_path):
+        async with harness(tmp_path, playbooks=[limits(settle="10m")]) as h:
+            await h.post(firing())
+            await h.until("waiting")
+            h.clock.set_by += timedelta(minutes=15)
+            h.app.worker.wake()
+            await h.post(firing(service="shop-nothing"))
+            await h.until("refused")
+            assert h.platform.performed == []
+            await later(h, timedelta(minutes=11))
+            await h.until("succeeded")
 
 
 class TestLateResend:
