@@ -30,7 +30,8 @@ from remediator.core.playbook import (
     brief,
     parse_condition,
 )
-from remediator.core.step import CHECKS, DIAGNOSES, STEPS, Risk
+from remediator.core.step import CHECKS, DIAGNOSES, STEPS
+from remediator.core.step_parts import Risk
 from remediator.durations import Duration, Rate
 from remediator.playbook_steps import Bounds, Item, Part, Text, item_model, name_template
 from remediator.yaml_lines import shown

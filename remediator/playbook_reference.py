@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from remediator.core.matching import Matcher
 from remediator.core.playbook import Condition, RateLimit, brief
-from remediator.core.step import Risk
+from remediator.core.step_parts import Risk
 from remediator.playbook_files import facts_of
 from remediator.playbook_model import (
     BreakerPart,

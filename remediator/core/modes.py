@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 from remediator.core.playbook import Mode, brief, lowest
 from remediator.core.snapshot import Candidate, Policy
-from remediator.core.step import Risk, Step
+from remediator.core.step import Step
+from remediator.core.step_parts import Risk
 
 
 def effective_mode(name: str, own: Mode, step: Step, policy: Policy) -> tuple[Mode, str]:

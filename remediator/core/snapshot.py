@@ -8,7 +8,8 @@ from hashlib import sha256
 from remediator.core.alert import Episode
 from remediator.core.maintenance import Window
 from remediator.core.playbook import Limits, Mode, Playbook, RateLimit
-from remediator.core.step import Risk, Step
+from remediator.core.step import Step
+from remediator.core.step_parts import Risk
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.core.verdict import Reason

@@ -2,31 +2,19 @@
 
 A step's fields are its parameters in YAML; `playbook_files.py` derives the file format and the reference from them.
 `metadata["labels"]` names how `$labels.x` is filled in (`name` or `promql`); a field without it takes no labels.
-A step with a `service` is carried out by that data service, every other by the platform that owns the target.
+A step with a `service` is carried out by that data service, every other by the platform that owns the target. Those of
+one data service stand in a file of their own.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
+from remediator.core.postgres_step import PostgresCheck, PostgresDiagnosis, PostgresStep
+from remediator.core.redis_step import RedisCheck, RedisDiagnosis, RedisStep
+from remediator.core.step_parts import Risk, name_field
 from remediator.core.template import Unbound, bind_name, bind_promql
-
-
-class Risk(StrEnum):
-    """How much a step can hurt. Destructive never rises above mode `approve`; read steps are taken in every mode."""
-
-    READ = "read"
-    LOW = "low"
-    DISRUPTIVE = "disruptive"
-    DESTRUCTIVE = "destructive"
-
-
-def name_field(doc: str) -> Any:
-    """A parameter that names a configured thing; defaults to the target's own service."""
-    return field(default="", metadata={"labels": "name", "doc": doc})
-
 
 # --- Write steps: the rungs of a ladder -------------------------------------------------------------------------------
 
@@ -99,28 +87,6 @@ class Prune:
     keep: tuple[str, ...] = field(default=(), metadata={"doc": "Images that were recorded as releases.", "hidden": True})
 
 
-@dataclass(frozen=True, slots=True)
-class TerminateIdle:
-    """End PostgreSQL sessions that sit idle in a transaction, the oldest first."""
-
-    name: ClassVar[str] = "postgres.terminate_idle"
-    service: ClassVar[str] = "postgres"
-    risk: ClassVar[Risk] = Risk.DISRUPTIVE
-    older_than: timedelta = field(
-        default=timedelta(minutes=10), metadata={"doc": "Idle in transaction for at least this long."}
-    )
-    at_most: int = field(default=20, metadata={"doc": "Sessions ended by one step.", "at_least": 1, "at_most": 200})
-
-
-@dataclass(frozen=True, slots=True)
-class RedisFlush:
-    """Delete every key of the target's Redis database."""
-
-    name: ClassVar[str] = "redis.flush"
-    service: ClassVar[str] = "redis"
-    risk: ClassVar[Risk] = Risk.DESTRUCTIVE
-
-
 # --- Diagnosis: read-only, gathered before anything is changed --------------------------------------------------------
 # `facts` are the numbers that it finds, for `when:` of a rung. One that finds none has no `facts`.
 
@@ -178,44 +144,6 @@ class RolloutAge:
 
 
 @dataclass(frozen=True, slots=True)
-class RedisInfo:
-    """PING and INFO of a Redis: memory against its maximum, clients, role."""
-
-    name: ClassVar[str] = "redis.info"
-    service: ClassVar[str] = "redis"
-    risk: ClassVar[Risk] = Risk.READ
-    facts: ClassVar[tuple[str, ...]] = ("redis.info.connected_clients", "redis.info.memory_ratio", "redis.info.up")
-    cache: str = name_field("The configured service; empty: the target's.")
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresSessions:
-    """PostgreSQL sessions by state and application, against the maximum."""
-
-    name: ClassVar[str] = "postgres.sessions"
-    service: ClassVar[str] = "postgres"
-    risk: ClassVar[Risk] = Risk.READ
-    facts: ClassVar[tuple[str, ...]] = (
-        "postgres.sessions.idle_in_transaction",
-        "postgres.sessions.ratio",
-        "postgres.sessions.total",
-    )
-    database: str = name_field("The configured database; empty: the target's service.")
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresLongQueries:
-    """PostgreSQL queries that have been active for long, the longest first."""
-
-    name: ClassVar[str] = "postgres.long_queries"
-    service: ClassVar[str] = "postgres"
-    risk: ClassVar[Risk] = Risk.READ
-    facts: ClassVar[tuple[str, ...]] = ("postgres.long_queries.count",)
-    database: str = name_field("The configured database; empty: the target's service.")
-    over: timedelta = field(default=timedelta(seconds=30), metadata={"doc": "Active for at least this long."})
-
-
-@dataclass(frozen=True, slots=True)
 class PromQL:
     """An instant query. As a check it holds when it returns at least one sample, as an alert expression fires."""
 
@@ -270,51 +198,21 @@ class AlertResolved:
     risk: ClassVar[Risk] = Risk.READ
 
 
-@dataclass(frozen=True, slots=True)
-class RedisPing:
-    """Redis answers PING."""
+PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune
+ServiceStep = PostgresStep | RedisStep
+Step = PlatformStep | ServiceStep
 
-    name: ClassVar[str] = "redis.ping"
-    service: ClassVar[str] = "redis"
-    risk: ClassVar[Risk] = Risk.READ
-    cache: str = name_field("The configured service; empty: the target's.")
+PlatformDiagnosis = Logs | Stats | Inspect | Events | RolloutAge | Exec
+ServiceDiagnosis = RedisDiagnosis | PostgresDiagnosis | PromQL | Http
+Diagnosis = PlatformDiagnosis | ServiceDiagnosis
 
+PlatformCheck = Healthy
+ServiceCheck = Http | PromQL | Tcp | AlertResolved | RedisCheck | PostgresCheck
+Check = PlatformCheck | ServiceCheck
 
-@dataclass(frozen=True, slots=True)
-class RedisMemoryBelow:
-    """Redis uses less than this share of `maxmemory` (always so when no maximum is set)."""
-
-    name: ClassVar[str] = "redis.memory_below"
-    service: ClassVar[str] = "redis"
-    risk: ClassVar[Risk] = Risk.READ
-    ratio: float = field(default=0.95, metadata={"doc": "Share of maxmemory, 0 to 1.", "at_least": 0, "at_most": 1})
-    cache: str = name_field("The configured service; empty: the target's.")
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresSessionsBelow:
-    """PostgreSQL uses less than this share of `max_connections`."""
-
-    name: ClassVar[str] = "postgres.sessions_below"
-    service: ClassVar[str] = "postgres"
-    risk: ClassVar[Risk] = Risk.READ
-    ratio: float = field(default=0.8, metadata={"doc": "Share of max_connections, 0 to 1.", "at_least": 0, "at_most": 1})
-    database: str = name_field("The configured database; empty: the target's service.")
-
-
-Step = Restart | Start | Stop | Rollback | Exec | Prune | TerminateIdle | RedisFlush
-Diagnosis = (
-    Logs | Stats | Inspect | Events | RolloutAge | Exec | RedisInfo | PostgresSessions | PostgresLongQueries | PromQL | Http
-)
-Check = Healthy | Http | PromQL | Tcp | AlertResolved | RedisPing | RedisMemoryBelow | PostgresSessionsBelow
-
-STEPS: tuple[type[Step], ...] = (Restart, Start, Stop, Rollback, Exec, Prune, TerminateIdle, RedisFlush)
-DIAGNOSES: tuple[type[Diagnosis], ...] = (
-    Logs, Stats, Inspect, Events, RolloutAge, Exec, RedisInfo, PostgresSessions, PostgresLongQueries, PromQL, Http,
-)  # fmt: skip
-CHECKS: tuple[type[Check], ...] = (
-    Healthy, Http, PromQL, Tcp, AlertResolved, RedisPing, RedisMemoryBelow, PostgresSessionsBelow,
-)  # fmt: skip
+STEPS: tuple[type[Step], ...] = get_args(Step)
+DIAGNOSES: tuple[type[Diagnosis], ...] = get_args(Diagnosis)
+CHECKS: tuple[type[Check], ...] = get_args(Check)
 
 S = TypeVar("S", bound=Step | Diagnosis | Check)
 

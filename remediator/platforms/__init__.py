@@ -6,7 +6,8 @@ What they share stands below: text that is safe to show, and what `*` means in `
 
 import re
 
-from remediator.core.step import STEPS, Risk
+from remediator.core.step import STEPS
+from remediator.core.step_parts import Risk
 
 TEXT_MAX = 16 * 1024
 """Characters of evidence kept: enough for a person, small enough for a ledger row and a chat message's attachment."""

@@ -15,33 +15,24 @@ from signal import SIGKILL
 from typing import assert_never
 
 from remediator.core.step import (
-    AlertResolved,
     Check,
     Diagnosis,
     Events,
     Exec,
     Healthy,
-    Http,
     Inspect,
     Logs,
-    PostgresLongQueries,
-    PostgresSessions,
-    PostgresSessionsBelow,
-    PromQL,
     Prune,
-    RedisFlush,
-    RedisInfo,
-    RedisMemoryBelow,
-    RedisPing,
     Restart,
     Rollback,
     RolloutAge,
+    ServiceCheck,
+    ServiceDiagnosis,
+    ServiceStep,
     Start,
     Stats,
     Step,
     Stop,
-    Tcp,
-    TerminateIdle,
 )
 from remediator.core.target import Health, Instance, Selection, Workload
 from remediator.platforms import TEXT_MAX, expanded, readable
@@ -87,6 +78,8 @@ class CommandPlatform:
 
     async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
         """`logs` and `inspect` (which is `status`); what there is no command for says so."""
+        if isinstance(diagnosis, ServiceDiagnosis):
+            raise _unsupported(diagnosis)
         target = self._target(workload)
         match diagnosis:
             case Logs(tail, grep) if target.logs:
@@ -99,19 +92,15 @@ class CommandPlatform:
                 return Evidence(diagnosis.name, text, {"inspect.exit_code": float(ended.status)})
             case Logs() | Stats() | Events() | RolloutAge() | Exec():
                 return Evidence(diagnosis.name, f"no command for {diagnosis.name} is configured for {workload.name}")
-            case RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
-                raise _unsupported(diagnosis)
             case _:
                 assert_never(diagnosis)
 
     async def check(self, check: Check, workload: Workload) -> Reading:
+        if isinstance(check, ServiceCheck):
+            return Reading(Probe.UNKNOWN, str(_unsupported(check)))
         match check:
             case Healthy():
                 return await self._healthy(workload)
-            case (
-                Http() | PromQL() | Tcp() | AlertResolved() | RedisPing() | RedisMemoryBelow() | PostgresSessionsBelow()
-            ):  # fmt: skip
-                return Reading(Probe.UNKNOWN, str(_unsupported(check)))
             case _:
                 assert_never(check)
 
@@ -201,15 +190,15 @@ def target_of(workload: Workload, targets: Mapping[str, CommandTarget]) -> Comma
 
 def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[str, ...]:
     """The command of a step. Raises PermanentError if the platform has none, or none is configured."""
+    if isinstance(step, ServiceStep | ServiceDiagnosis):
+        raise _unsupported(step)
     match step:
         case Restart() | Start() | Stop():
             argv: tuple[str, ...] = getattr(target, step.name)
-        case Rollback() | Exec() | Prune() | TerminateIdle() | RedisFlush():
+        case Rollback() | Exec() | Prune():
             raise _unsupported(step)
         case Logs() | Stats() | Inspect() | Events() | RolloutAge():
             argv = ()
-        case RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
-            raise _unsupported(step)
         case _:
             assert_never(step)
     if not argv:

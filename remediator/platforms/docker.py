@@ -15,33 +15,24 @@ from typing import assert_never
 
 from remediator.core.playbook import brief
 from remediator.core.step import (
-    AlertResolved,
     Check,
     Diagnosis,
     Events,
     Exec,
     Healthy,
-    Http,
     Inspect,
     Logs,
-    PostgresLongQueries,
-    PostgresSessions,
-    PostgresSessionsBelow,
-    PromQL,
     Prune,
-    RedisFlush,
-    RedisInfo,
-    RedisMemoryBelow,
-    RedisPing,
     Restart,
     Rollback,
     RolloutAge,
+    ServiceCheck,
+    ServiceDiagnosis,
+    ServiceStep,
     Start,
     Stats,
     Step,
     Stop,
-    Tcp,
-    TerminateIdle,
 )
 from remediator.core.target import Health, Selection, Workload
 from remediator.platforms import docker_doubt as doubt
@@ -104,6 +95,8 @@ class DockerPlatform:
 
     async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
         """Numbers are those of the worst instance: the highest. Exec is a write call to the engine and is not run here."""
+        if isinstance(diagnosis, ServiceDiagnosis):
+            raise unsupported(diagnosis)
         look: Callable[[Container, Client], evidence.Look]
         match diagnosis:
             case Logs():
@@ -119,8 +112,6 @@ class DockerPlatform:
                 return await self._rollout_age(workload)
             case Exec():
                 return Evidence(Exec.name, f"not run: exec needs mode auto\n{self.describe(diagnosis, workload)}")
-            case RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
-                raise unsupported(diagnosis)
             case _:
                 assert_never(diagnosis)
         containers = await self._present(workload)
@@ -132,13 +123,11 @@ class DockerPlatform:
         return Evidence(diagnosis.name, readable("\n".join(texts)), numbers)
 
     async def check(self, check: Check, workload: Workload) -> Reading:
+        if isinstance(check, ServiceCheck):
+            return Reading(Probe.UNKNOWN, str(unsupported(check)))
         match check:
             case Healthy():
                 return await self._healthy(workload)
-            case (
-                Http() | PromQL() | Tcp() | AlertResolved() | RedisPing() | RedisMemoryBelow() | PostgresSessionsBelow()
-            ):  # fmt: skip
-                return Reading(Probe.UNKNOWN, str(unsupported(check)))
             case _:
                 assert_never(check)
 
@@ -148,7 +137,7 @@ class DockerPlatform:
 
     async def mark(self, step: Step, workload: Workload) -> Facts:
         """`instances`: id, name, state, image and the exact `started_at` of each, before the call."""
-        if step.service:
+        if isinstance(step, ServiceStep):
             raise unsupported(step)
         facts = [
             {"id": one.id, "name": one.name, "state": one.status, "image": one.image, "started_at": one.started_at}
@@ -158,6 +147,8 @@ class DockerPlatform:
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
         """Compare with the mark, instance by instance: all say yes, all say no, or else a person has to look."""
+        if isinstance(step, ServiceStep):
+            raise unsupported(step)
         marked: list[Facts] = mark.get("instances", [])
         now = {one.name: one for one in await self.containers(workload)}
         match step:
@@ -175,8 +166,6 @@ class DockerPlatform:
             case Prune():
                 said = "the engine keeps no record of what was removed; docker system df shows what is left"
                 return Observation(Happened.UNKNOWN, said)
-            case TerminateIdle() | RedisFlush():
-                raise unsupported(step)
             case _:
                 assert_never(step)
 

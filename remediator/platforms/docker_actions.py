@@ -16,7 +16,7 @@ from typing import Any, NoReturn, assert_never
 
 from urllib3 import BaseHTTPResponse
 
-from remediator.core.step import Exec, Prune, RedisFlush, Restart, Rollback, Start, Step, Stop, TerminateIdle
+from remediator.core.step import Exec, Prune, Restart, Rollback, ServiceStep, Start, Step, Stop
 from remediator.core.target import Health, Instance, Workload
 from remediator.platforms import TEXT_MAX, readable
 from remediator.platforms.docker_commands import unsupported
@@ -57,6 +57,8 @@ class DockerActuator:
         """Instance by instance; an error says which ones were done before it, and is then never a TransientError."""
         if workload.protected:
             raise PermanentError(f"{workload.id} {workload.protected}")
+        if isinstance(step, ServiceStep):
+            raise unsupported(step)
         instances = workload.instances
         match step:
             case Restart(timeout):
@@ -75,8 +77,6 @@ class DockerActuator:
                 return f"the command in {name} exited with 0"
             case Prune():
                 return await pruned(step, self._engine)
-            case TerminateIdle() | RedisFlush():
-                raise unsupported(step)
             case _:
                 assert_never(step)
 

@@ -11,23 +11,18 @@ from remediator.core.step import (
     Diagnosis,
     Events,
     Exec,
-    Http,
     Inspect,
     Logs,
-    PostgresLongQueries,
-    PostgresSessions,
-    PromQL,
     Prune,
-    RedisFlush,
-    RedisInfo,
     Restart,
     Rollback,
     RolloutAge,
+    ServiceDiagnosis,
+    ServiceStep,
     Start,
     Stats,
     Step,
     Stop,
-    TerminateIdle,
 )
 from remediator.core.target import Health, Workload
 from remediator.platforms.docker_container import ALLOW, PROTECTED, Container, parked_name, unnamed_volumes
@@ -39,6 +34,8 @@ IMAGE_HERE = "@IMAGE@"
 
 def typed(step: Step | Diagnosis, workload: Workload) -> str:
     """The command lines for the same. Raises PermanentError for what is not Docker's."""
+    if isinstance(step, ServiceStep | ServiceDiagnosis):
+        raise unsupported(step)
     names = shlex.join(instance.name for instance in workload.instances)
     stopped = shlex.join(instance.name for instance in workload.instances if instance.health is Health.STOPPED)
     match step:
@@ -67,8 +64,6 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return f"docker events --since {_go(since)} --until 0s {containers_named}"
         case RolloutAge():
             return f"docker inspect --format '{{{{.Created}}}} {{{{.Name}}}}' {names}"
-        case TerminateIdle() | RedisFlush() | RedisInfo() | PostgresSessions() | PostgresLongQueries() | PromQL() | Http():
-            raise unsupported(step)
         case _:
             assert_never(step)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from remediator.core.step import Healthy, Inspect, Logs, RedisPing, Restart, Rollback, Start, Step, Stop, TerminateIdle
+from remediator.core.postgres_step import TerminateIdle
+from remediator.core.redis_step import RedisPing
+from remediator.core.step import Healthy, Inspect, Logs, Restart, Rollback, Start, Step, Stop
 from remediator.core.target import Health, Selection, Workload
 from remediator.platforms.command import CommandActuator, CommandPlatform
 from remediator.platforms.docker import DockerPlatform

@@ -19,8 +19,9 @@ from remediator.core.guards.settle import settle
 from remediator.core.guards.switch import switch
 from remediator.core.guards.target import target
 from remediator.core.playbook import BreakerLimits, Limits, Mode, RateLimit
+from remediator.core.redis_step import RedisFlush
 from remediator.core.snapshot import Found, Paused, Policy, Result, Score, Unknown
-from remediator.core.step import Exec, RedisFlush, Restart, Rollback
+from remediator.core.step import Exec, Restart, Rollback
 from remediator.core.template import Unbound
 from remediator.core.verdict import Ask, Pass, Reason, Refuse, Suggest, Wait
 from tests.builders import NOW, candidate, episode, playbook, snapshot, workload

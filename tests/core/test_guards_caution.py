@@ -15,8 +15,9 @@ from remediator.core.guards.masking import masking
 from remediator.core.guards.storm import LOOK_AGAIN, storm
 from remediator.core.modes import needs_approval
 from remediator.core.playbook import BreakerLimits, Limits, Mode, RateLimit
+from remediator.core.redis_step import RedisFlush
 from remediator.core.snapshot import Approval, Found, Policy, Result, Score, Storm
-from remediator.core.step import RedisFlush, Restart, Rollback
+from remediator.core.step import Restart, Rollback
 from remediator.core.verdict import Ask, DecisionKind, Pass, Reason, Refuse, Wait
 from tests.builders import NOW, candidate, episode, playbook, snapshot, workload
 

@@ -14,8 +14,9 @@ from remediator.core.maintenance import Period, Window
 from remediator.core.matching import parse_matcher
 from remediator.core.modes import watchdog_missing
 from remediator.core.playbook import Limits, Mode
+from remediator.core.redis_step import RedisFlush
 from remediator.core.snapshot import Corroboration, Found, Listing, Neighbours, Off, Policy, Unknown
-from remediator.core.step import RedisFlush, Restart, Start
+from remediator.core.step import Restart, Start
 from remediator.core.target import Health, Instance
 from remediator.core.verdict import Pass, Reason, Refuse, Wait
 from tests.builders import NOW, candidate, playbook, snapshot, workload

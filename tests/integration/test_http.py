@@ -7,7 +7,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from remediator.core.step import Http, RedisPing, Restart, Tcp
+from remediator.core.redis_step import RedisPing
+from remediator.core.step import Http, Restart, Tcp
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services.http import BODY_BYTES_SHOWN, NetworkProbes
 from remediator.ports import PermanentError, Probe

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from remediator.core.step import PostgresLongQueries, PostgresSessions, PostgresSessionsBelow, RedisFlush, TerminateIdle
+from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, PostgresSessionsBelow, TerminateIdle
+from remediator.core.redis_step import RedisFlush
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services.postgres import PostgresActuator, PostgresDatabases
 from remediator.ports import Facts, Happened, OutcomeUnknown, PermanentError, Probe, TransientError

@@ -6,7 +6,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from remediator.core.step import PromQL, RedisPing, Restart
+from remediator.core.redis_step import RedisPing
+from remediator.core.step import PromQL, Restart
 from remediator.core.target import Selection, Workload
 from remediator.outbound.prometheus import PrometheusClient
 from remediator.ports import PermanentError, Probe, TransientError

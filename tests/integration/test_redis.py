@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from remediator.core.step import PostgresSessions, RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing, TerminateIdle
+from remediator.core.postgres_step import PostgresSessions, TerminateIdle
+from remediator.core.redis_step import RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services.redis import RedisActuator, RedisCaches
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError

@@ -10,20 +10,9 @@ from hypothesis import strategies as st
 
 from remediator.core.matching import Matcher, MatchOp
 from remediator.core.playbook import BreakerLimits, Condition, Limits, Mode, Need, RateLimit
-from remediator.core.step import (
-    AlertResolved,
-    Exec,
-    Healthy,
-    Http,
-    Logs,
-    PostgresLongQueries,
-    PromQL,
-    RedisFlush,
-    RedisInfo,
-    Restart,
-    Rollback,
-    Stats,
-)
+from remediator.core.postgres_step import PostgresLongQueries
+from remediator.core.redis_step import RedisFlush, RedisInfo
+from remediator.core.step import AlertResolved, Exec, Healthy, Http, Logs, PromQL, Restart, Rollback, Stats
 from remediator.core.target import Selector
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks, parse_playbook
 from remediator.yaml_lines import FileProblem, load_yaml

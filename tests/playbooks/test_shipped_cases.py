@@ -11,7 +11,7 @@ from remediator import remediate
 from remediator.core.decide import decide
 from remediator.core.guards import GUARDS
 from remediator.core.playbook import Limits, Playbook, RateLimit
-from remediator.core.step import Risk
+from remediator.core.step_parts import Risk
 from remediator.lab.playbook_tests.case import Case
 from remediator.lab.playbook_tests.files import load_cases
 from remediator.lab.playbook_tests.report import judge, lines_of

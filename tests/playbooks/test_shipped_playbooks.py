@@ -8,7 +8,10 @@ import jsonschema
 import pytest
 
 from remediator.core.playbook import Mode, Playbook, PlaybookIndex
-from remediator.core.step import AlertResolved, PromQL, RedisFlush, Restart, Risk, Rollback, TerminateIdle
+from remediator.core.postgres_step import TerminateIdle
+from remediator.core.redis_step import RedisFlush
+from remediator.core.step import AlertResolved, PromQL, Restart, Rollback
+from remediator.core.step_parts import Risk
 from remediator.core.target import Selector
 from remediator.playbook_files import json_schema, load_playbooks, parse_playbook
 from remediator.playbook_reference import render

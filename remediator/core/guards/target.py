@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 
 from remediator.core.snapshot import Candidate, Found, Snapshot, Unknown
-from remediator.core.step import Risk, Rollback, Step
+from remediator.core.step import Rollback, Step
+from remediator.core.step_parts import Risk
 from remediator.core.target import Workload
 from remediator.core.template import Unbound
 from remediator.core.verdict import Pass, Reason, Refuse, Verdict, Wait

@@ -13,7 +13,7 @@ from typing import Any
 
 from remediator.core.playbook import Mode, Playbook, RateLimit
 from remediator.core.snapshot import Policy
-from remediator.core.step import Risk
+from remediator.core.step_parts import Risk
 from remediator.core.target import Health
 from remediator.lab.simulation.platform import Call
 from remediator.lab.simulation.records import Broken, Flow, Record, Trips, alerts_in, moment, timeout_of

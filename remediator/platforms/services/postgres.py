@@ -19,15 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
 from remediator.core.playbook import brief
-from remediator.core.step import (
-    Check,
-    Diagnosis,
-    PostgresLongQueries,
-    PostgresSessions,
-    PostgresSessionsBelow,
-    Step,
-    TerminateIdle,
-)
+from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, PostgresSessionsBelow, TerminateIdle
+from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services import postgres_queries as queries
 from remediator.platforms.services.addresses import NotConfigured, Services, address_of, find_configured

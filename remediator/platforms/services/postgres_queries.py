@@ -2,7 +2,8 @@
 
 from psycopg import sql
 
-from remediator.core.step import Diagnosis, PostgresLongQueries, PostgresSessions, Step, TerminateIdle
+from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, TerminateIdle
+from remediator.core.step import Diagnosis, Step
 from remediator.ports import PermanentError
 
 Query = sql.SQL | sql.Composed

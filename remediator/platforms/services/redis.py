@@ -15,7 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
-from remediator.core.step import Check, Diagnosis, RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing, Step
+from remediator.core.redis_step import RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing
+from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services.addresses import NotConfigured, Services, address_of, find_configured
 from remediator.ports import (
