@@ -173,7 +173,7 @@ async def surroundings(
 
             platforms["command"] = CommandPlatform(settings.commands)
             if may_act:
-                actuators["command"] = CommandActuator(settings.commands)
+                actuators["command"] = CommandActuator(settings.commands, may_send)
         if any(endpoints.http or endpoints.tcp for endpoints in settings.services.values()):
             from remediator.platforms.services.http import NetworkProbes
 
@@ -183,13 +183,14 @@ async def surroundings(
 
             platforms["postgres"] = PostgresDatabases(settings.services)
             if may_act:
-                actuators["postgres"] = PostgresActuator(settings.services)
+                actuators["postgres"] = PostgresActuator(settings.services, may_send)
         if any(endpoints.redis for endpoints in settings.services.values()):
-            from remediator.platforms.services.redis import RedisActuator, RedisCaches
+            from remediator.platforms.services.redis import RedisCaches
+            from remediator.platforms.services.redis_actions import RedisActuator
 
             platforms["redis"] = RedisCaches(settings.services)
             if may_act:
-                actuators["redis"] = RedisActuator(settings.services)
+                actuators["redis"] = RedisActuator(settings.services, may_send)
         prometheus = PrometheusClient(session, settings.prometheus_url) if settings.prometheus_url else None
         if prometheus is not None:
             platforms["prometheus"] = prometheus

@@ -1,13 +1,19 @@
 """Platforms: where workloads live. `docker` and `command` are the reading sides; the writing sides are built only to act.
 
 Every platform keeps the contract of `tests/contracts/test_platforms.py`. Nothing here is imported before it is needed.
-What they share stands below: text that is safe to show, and what `*` means in `remediator.io/allow`.
+What they share stands below: text that is safe to show, what `*` means in `remediator.io/allow`, and the last look before
+something is sent.
 """
 
 import re
+from collections.abc import Callable
 
 from remediator.core.step import STEPS
 from remediator.core.step_parts import Risk
+from remediator.ports import TransientError
+
+MaySend = Callable[[], bool]
+"""Whether this process may still act for the runs that it holds (`leases.py`): it may have been stopped while it connected."""
 
 TEXT_MAX = 16 * 1024
 """Characters of evidence kept: enough for a person, small enough for a ledger row and a chat message's attachment."""
@@ -27,3 +33,14 @@ def readable(raw: bytes | str, at_most: int = TEXT_MAX) -> str:
 def expanded(allow: frozenset[str]) -> frozenset[str]:
     """`*` spelled out: the name of every step that is not destructive, beside the `*` itself."""
     return allow | {step.name for step in STEPS if step.risk is not Risk.DESTRUCTIVE} if "*" in allow else allow
+
+
+def always() -> bool:
+    """For who acts alone, as tests do."""
+    return True
+
+
+def ensure_may_send(may_send: MaySend) -> None:
+    """To be called when a call is ready, right before its first byte leaves. Raises TransientError."""
+    if not may_send():
+        raise TransientError("not sent: it had waited for so long that another process may have taken over")

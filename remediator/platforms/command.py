@@ -1,17 +1,12 @@
 """Commands, for what no engine runs: a configured argument list for each step (systemd, supervisord, Nomad). Never a shell.
 
-Nothing of an alert reaches an argument list: labels choose among configured names. A command that outlives its deadline
-is killed with its process group, and what it has done by then is unknown.
+Nothing of an alert reaches an argument list: labels choose among configured names.
 """
 
-import asyncio
-import os
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from signal import SIGKILL
+from functools import partial
 from typing import assert_never
 
 from remediator.core.step import (
@@ -35,7 +30,8 @@ from remediator.core.step import (
     Stop,
 )
 from remediator.core.target import Health, Instance, Selection, Workload
-from remediator.platforms import TEXT_MAX, expanded, readable
+from remediator.platforms import MaySend, always, ensure_may_send, expanded, readable
+from remediator.platforms.processes import Command, Ended, run
 from remediator.ports import (
     Evidence,
     Facts,
@@ -51,9 +47,6 @@ from remediator.settings import CommandTarget
 
 FIELDS = frozenset({"name", "service"})
 STEPS = ("restart", "start", "stop")
-OUTPUT_BYTES_MAX = 4 * TEXT_MAX
-LAST_OUTPUT_SECONDS = 0.5
-"""How long to listen on after the end of a command: a daemon that it started may hold its output open for ever."""
 
 
 class CommandPlatform:
@@ -155,22 +148,23 @@ class CommandPlatform:
 
 
 class CommandActuator:
-    """Runs the configured command of a step, once."""
+    """Runs the configured command of a step, once. `may_send` is asked right before it is started."""
 
-    def __init__(self, targets: Mapping[str, CommandTarget]) -> None:
+    def __init__(self, targets: Mapping[str, CommandTarget], may_send: MaySend = always) -> None:
         self._targets = targets
+        self._may_send = may_send
 
     async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
         """A command that does not exist was never sent, but will not exist next time either: PermanentError, like exit 1."""
         target = target_of(workload, self._targets)
-        argv = argv_of(step, workload.name, target)
+        command = Command(argv_of(step, workload.name, target), target.timeout)
         try:
-            ended = await _run(argv, target.timeout)
+            ended = await run(command, partial(ensure_may_send, self._may_send))
         except TimeoutError as error:
-            raise OutcomeUnknown(f"{shlex.join(argv)} was killed after {target.timeout.total_seconds():g}s") from error
+            raise OutcomeUnknown(f"{command} was killed after {target.timeout.total_seconds():g}s") from error
         if ended.status != 0:
-            raise PermanentError(f"{shlex.join(argv)} exited with {ended.status}: {readable(ended.output, 500)}")
-        return f"{shlex.join(argv)} exited with 0"
+            raise PermanentError(f"{command} exited with {ended.status}: {readable(ended.output, 500)}")
+        return f"{command} exited with 0"
 
     async def diagnose_exec(self, diagnosis: Exec, workload: Workload) -> Evidence:
         """There is nothing to run commands in: what may run here is configured."""
@@ -210,67 +204,16 @@ def _unsupported(step: Step | Diagnosis | Check) -> PermanentError:
     return PermanentError(f"command targets do not offer {step.name}")
 
 
-# --- Running a command --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Exit status (negative: the signal), and the end of both outputs."""
-
-    status: int
-    output: str
-
-
 async def _asked(argv: Sequence[str], deadline: timedelta) -> Ended:
     """Run a command that only reads. Raises TransientError when it does not end in time, PermanentError if there is none."""
+    command = Command(argv, deadline)
     try:
-        return await _run(argv, deadline)
+        return await run(command)
     except TimeoutError as error:
-        raise TransientError(f"{shlex.join(argv)} did not end within {deadline.total_seconds():g}s") from error
+        raise TransientError(f"{command} did not end within {deadline.total_seconds():g}s") from error
 
 
 async def _identity(target: CommandTarget) -> str:
     """With the exit status: `pidof` of what does not run prints nothing and exits with 1."""
     ended = await _asked(target.identity, target.timeout)
     return f"{readable(ended.output, 500)} (exit status {ended.status})"
-
-
-async def _run(argv: Sequence[str], deadline: timedelta) -> Ended:
-    """Run to its end, or kill its process group at the deadline or when cancelled. Raises TimeoutError, PermanentError."""
-    reading, writing = os.pipe()
-    kept = bytearray()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=writing, start_new_session=True
-        )
-    except OSError as error:
-        os.close(reading)
-        raise PermanentError(f"{shlex.join(argv)} cannot be run: {error}") from error
-    finally:
-        os.close(writing)
-    listener = asyncio.create_task(_listen(reading, kept))
-    try:
-        async with asyncio.timeout(deadline.total_seconds()):
-            status = await process.wait()
-        await asyncio.wait([listener], timeout=LAST_OUTPUT_SECONDS)
-        return Ended(status, kept.decode(errors="replace"))
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, SIGKILL)
-            await process.wait()
-        listener.cancel()
-        await asyncio.wait([listener])
-
-
-async def _listen(descriptor: int, kept: bytearray) -> None:
-    """Keep the last OUTPUT_BYTES_MAX. The pipe is our own: with asyncio's, a process has ended only when all closed theirs."""
-    stream = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0))
-    try:
-        while data := await stream.read(65536):
-            kept += data
-            del kept[:-OUTPUT_BYTES_MAX]
-    finally:
-        transport.close()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import NewConnectionError
 from urllib3.exceptions import TimeoutError as TransportTimeout
 
+from remediator.platforms import MaySend, always, ensure_may_send
 from remediator.platforms.docker_connection import LastLook, connected
 from remediator.ports import Facts, OutcomeUnknown, PermanentError, PortError, TransientError
 
@@ -57,7 +59,7 @@ class DockerEngine:
     have waited for long, or the process may have been stopped.
     """
 
-    def __init__(self, url: str, threads: int, timeout: timedelta, may_send: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, url: str, threads: int, timeout: timedelta, may_send: MaySend = always) -> None:
         self.url = url
         self._may_send = may_send
         self._timeout = timeout
@@ -144,7 +146,7 @@ class DockerEngine:
 class _Call(Generic[T]):
     """A call on its way through the pool. Sending and withdrawing exclude each other, whichever thread comes first."""
 
-    def __init__(self, work: Callable[[APIClient], T], may_send: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, work: Callable[[APIClient], T], may_send: MaySend = always) -> None:
         self._work = work
         self._may_send = may_send
         self._lock = threading.Lock()
@@ -156,12 +158,8 @@ class _Call(Generic[T]):
             if self._withdrawn:
                 raise TransientError("not sent: nobody waits for it any more")
             self._sent = True
-        with last_look.before(self._look):
+        with last_look.before(partial(ensure_may_send, self._may_send)):
             return self._work(client)
-
-    def _look(self) -> None:
-        if not self._may_send():
-            raise TransientError("not sent: it had waited for so long that another process may have taken over")
 
     def withdraw(self) -> bool:
         """Make sure that it is never sent; False if that is too late."""

@@ -6,9 +6,18 @@ import pytest
 from redis.asyncio import Redis
 
 from remediator.core.postgres_step import PostgresSessions, TerminateIdle
-from remediator.core.redis_step import RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing
+from remediator.core.redis_step import (
+    RedisClients,
+    RedisFlush,
+    RedisInfo,
+    RedisMemoryBelow,
+    RedisPing,
+    RedisReplication,
+    RedisSave,
+)
 from remediator.core.target import Selection, Workload
-from remediator.platforms.services.redis import RedisActuator, RedisCaches
+from remediator.platforms.services.redis import RedisCaches
+from remediator.platforms.services.redis_actions import RedisActuator
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
 from remediator.settings import ServiceEndpoints
 from tests.servers import free_port, redis_server
@@ -66,6 +75,17 @@ async def test_the_evidence_shows_memory_against_its_maximum(caches, redis):
     assert evidence.numbers["redis.info.connected_clients"] >= 2
 
 
+async def test_the_evidence_counts_clients_and_what_is_not_saved(caches, redis):
+    await redis.set("session:1", "x")
+    before = (await caches.diagnose(RedisInfo(), SESSIONS)).numbers
+    await redis.set("session:2", "x")
+    after = (await caches.diagnose(RedisInfo(), SESSIONS)).numbers
+    assert after["redis.info.unsaved_changes"] == before["redis.info.unsaved_changes"] + 1
+    assert after["redis.info.clients_ratio"] == after["redis.info.connected_clients"] / 10_000  # its default
+    assert after["redis.info.save_age_seconds"] < 600  # since it was started
+    assert after["redis.info.persistence_failing"] == 0
+
+
 async def test_memory_is_below_its_maximum_or_not(caches, redis):
     await redis.setrange("filler", 5_000_000, "x")
     assert (await caches.check(RedisMemoryBelow(ratio=0.95), SESSIONS)).probe is Probe.HOLDS
@@ -97,7 +117,7 @@ async def test_a_redis_that_refuses_connections_is_evidence_and_fails_its_ping()
 
 
 async def test_a_redis_that_hangs_is_given_up_on(caches, redis, monkeypatch):
-    monkeypatch.setattr("remediator.platforms.services.redis.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("remediator.platforms.services.redis_connection.TIMEOUT_S", 0.2)
     await redis.client_pause(1_000)
     reading = await caches.check(RedisPing(), SESSIONS)
     await redis.client_unpause()
@@ -105,7 +125,7 @@ async def test_a_redis_that_hangs_is_given_up_on(caches, redis, monkeypatch):
 
 
 async def test_a_flush_that_is_not_answered_is_in_doubt_and_settled_by_looking(caches, actuator, redis, monkeypatch):
-    monkeypatch.setattr("remediator.platforms.services.redis.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("remediator.platforms.services.redis_connection.TIMEOUT_S", 0.2)
     await redis.set("session:1", "x")
     mark = await caches.mark(RedisFlush(), SESSIONS)
     await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
@@ -186,7 +206,10 @@ async def test_a_cache_that_is_not_configured_says_what_to_add(caches, actuator)
 
 async def test_steps_are_described_as_commands(caches, server):
     assert caches.describe(RedisFlush(), SESSIONS) == f"redis-cli -u {server} FLUSHDB ASYNC"
+    assert caches.describe(RedisSave(), SESSIONS) == f"redis-cli -u {server} BGSAVE"
     assert caches.describe(RedisInfo(), SESSIONS) == f"redis-cli -u {server} INFO"
+    assert caches.describe(RedisReplication(), SESSIONS) == f"redis-cli -u {server} INFO replication"
+    assert caches.describe(RedisClients(), SESSIONS) == f"redis-cli -u {server} CLIENT LIST"
 
 
 async def test_steps_of_others_are_refused(caches, actuator):

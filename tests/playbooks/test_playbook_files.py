@@ -12,7 +12,7 @@ from remediator.core.matching import Matcher, MatchOp
 from remediator.core.playbook import BreakerLimits, Condition, Limits, Mode, Need, RateLimit
 from remediator.core.postgres_step import PostgresLongQueries
 from remediator.core.redis_step import RedisFlush, RedisInfo
-from remediator.core.step import AlertResolved, Exec, Healthy, Http, Logs, PromQL, Restart, Rollback, Stats
+from remediator.core.step import DIAGNOSES, STEPS, AlertResolved, Exec, Healthy, Http, Logs, PromQL, Restart, Rollback, Stats
 from remediator.core.target import Selector
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks, parse_playbook
 from remediator.yaml_lines import FileProblem, load_yaml
@@ -215,11 +215,11 @@ ladder: ⇒ limits: {breaker: {open_for: 5h, open_for_at_most: 4h}}⏎ladder:
 [restart] ⇒ [5]
     5: ladder[0]: must be a mapping (name: value), not 5
 [restart] ⇒ [{}]
-    5: ladder[0]: must have exactly one step and has none; steps are: restart, start, stop, rollback, exec, prune, postgres.terminate_idle, redis.flush
+    5: ladder[0]: must have exactly one step and has none; steps are: ALL STEPS
 [restart] ⇒ [{restart: , stop: }]
-    5: ladder[0]: must have exactly one step and has 2 (restart, stop); steps are: restart, start, stop, rollback, exec, prune, postgres.terminate_idle, redis.flush
+    5: ladder[0]: must have exactly one step and has 2 (restart, stop); steps are: ALL STEPS
 [restart] ⇒ ⏎- restart:⏎  timeout: 5s
-    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside restart or stop or exec
+    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside restart or stop or exec or redis.save
 [restart] ⇒ [{restart: {timeout: 6m}}]
     5: ladder[0].restart.timeout: must be at most 5m
 [restart] ⇒ [{restart: 10s}]
@@ -262,7 +262,7 @@ ladder: ⇒ diagnose: [{logs: {tail: '5'}}]⏎ladder:
 ladder: ⇒ diagnose: [{logs: {grep: $labels.x}}]⏎ladder:
     5: diagnose[0].logs.grep: takes no $labels: what an alert says never gets here; write the text itself
 ladder: ⇒ diagnose: [restart]⏎ladder:
-    5: diagnose[0].restart: unknown field 'restart'; write one of: events, exec, http, inspect, logs, postgres.long_queries, postgres.sessions, promql, redis.info, rollout, stats
+    5: diagnose[0].restart: unknown field 'restart'; write one of: ALL DIAGNOSES
 # verification
 {all: [healthy]} ⇒ {within: 5m}
     6: verify: has no checks; write one list, for instance all: [healthy, alert_resolved]
@@ -280,12 +280,20 @@ all: [healthy] ⇒ stable_for: 0s, all: [healthy]
     6: verify.all[0].redis.memory_below.ratio: must be at most 1
 [healthy] ⇒ [{redis.memory_below: {ratio: .nan}}]
     6: verify.all[0].redis.memory_below.ratio: must be a number, not nan
-"""  # noqa: E501
+"""
 """What is changed in SMALLEST (⏎ is a new line), and the one problem that follows."""
+
+NAMES = {
+    "ALL STEPS": ", ".join(kind.name for kind in STEPS),
+    "ALL DIAGNOSES": ", ".join(sorted(kind.name for kind in DIAGNOSES)),
+}
 
 
 def broken() -> list[object]:
-    lines = [line for line in BROKEN.strip().split("\n") if not line.startswith("#")]
+    text = BROKEN
+    for word, names in NAMES.items():
+        text = text.replace(word, names)
+    lines = [line for line in text.strip().split("\n") if not line.startswith("#")]
     changes = [change.replace("⏎", "\n").partition(" ⇒") for change in lines[::2]]
     return [
         pytest.param(old, new.removeprefix(" "), problem.strip(), id=problem.strip())

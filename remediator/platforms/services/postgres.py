@@ -9,9 +9,10 @@ import asyncio
 import os
 import shlex
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from remediator.core.playbook import brief
 from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, PostgresSessionsBelow, TerminateIdle
 from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
+from remediator.platforms import MaySend, always, ensure_may_send
 from remediator.platforms.services import postgres_queries as queries
 from remediator.platforms.services.addresses import NotConfigured, Services, address_of, find_configured
 from remediator.ports import (
@@ -127,10 +129,14 @@ class PostgresDatabases:
 
 
 class PostgresActuator:
-    """The writing side: ends the marked sessions that are idle in a transaction still."""
+    """The writing side: ends the marked sessions that are idle in a transaction still.
 
-    def __init__(self, services: Services) -> None:
+    `may_send` is asked once PostgreSQL has answered, right before the statement that ends them is sent.
+    """
+
+    def __init__(self, services: Services, may_send: MaySend = always) -> None:
         self._services = services
+        self._before = partial(ensure_may_send, may_send)
 
     async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
         terminate_idle = _terminate_idle(step)
@@ -141,7 +147,7 @@ class PostgresActuator:
         connection = await _connect(self._services, workload.service)
         try:
             async with connection:
-                ended = sum(row["ended"] for row in await _rows(connection, query, _parameters(marked)))
+                ended = sum(row["ended"] for row in await _rows(connection, query, _parameters(marked), self._before))
         except psycopg.errors.InsufficientPrivilege as error:
             raise PermanentError(
                 f"not every session could be ended; the role needs pg_signal_backend: {_line(error)}"
@@ -168,14 +174,20 @@ async def _connect(services: Services, name: str) -> psycopg.AsyncConnection[Dic
         raise NotConfigured(f"services.{name}.postgres is not an address; write postgresql://user@host/database") from None
 
 
-async def _rows(connection: psycopg.AsyncConnection[DictRow], query: queries.Query, parameters: Facts | None) -> list[DictRow]:
-    """Raises psycopg.Error, or PermanentError when the role would only see its own sessions."""
+async def _rows(
+    connection: psycopg.AsyncConnection[DictRow],
+    query: queries.Query,
+    parameters: Facts | None,
+    before: Callable[[], None] = lambda: None,
+) -> list[DictRow]:
+    """Raises psycopg.Error, PermanentError when the role would only see its own sessions, and what `before` raises."""
     # Limits are set for the transaction, not the session: connections may be a pooler's, shared with others.
     with _deadline(connection):
         async with connection.transaction():
             (seen,) = await (await connection.execute(queries.PREPARE)).fetchall()
             if not seen["sees_all"]:
                 raise PermanentError(f"role {seen['role']!r} sees only its own sessions; GRANT pg_monitor TO {seen['role']}")
+            before()
             return await (await connection.execute(query, parameters)).fetchall()
 
 

@@ -1,48 +1,43 @@
-"""Redis caches: whether they answer, their memory and clients, and flushing the configured database.
+"""Redis caches, the reading side: whether they answer, their memory, clients, persistence and replication.
 
-A cache that does not answer is a finding, not an error of ours. Nothing is retried here: the client library's own
-retries are off, so that a flush is sent once.
+A cache that does not answer is a finding, not an error of ours. `redis_actions.py` is the writing side.
 """
 
 import shlex
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import assert_never
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
-
-from remediator.core.redis_step import RedisFlush, RedisInfo, RedisMemoryBelow, RedisPing
+from remediator.core.redis_step import (
+    RedisCheck,
+    RedisClients,
+    RedisDiagnosis,
+    RedisFlush,
+    RedisInfo,
+    RedisKillIdle,
+    RedisMemoryBelow,
+    RedisPing,
+    RedisReplication,
+    RedisSave,
+    RedisSaved,
+    RedisStep,
+)
 from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
+from remediator.platforms.services import redis_evidence as evidence
 from remediator.platforms.services.addresses import NotConfigured, Services, address_of, find_configured
+from remediator.platforms.services.redis_connection import Client, connected, database_of, without_password
 from remediator.ports import (
     Evidence,
     Facts,
     Happened,
     Observation,
-    OutcomeUnknown,
     PermanentError,
     PortError,
     Probe,
     Reading,
     TransientError,
 )
-
-TIMEOUT_S = 3.0
-"""For connecting, and for each answer."""
-
-Info = Mapping[str, Any]
-"""What INFO said, as redis-py parses it: https://redis.io/docs/latest/commands/info/."""
-
-SHOWN = (
-    "redis_version", "uptime_in_seconds", "role", "loading", "used_memory_human", "maxmemory_human", "maxmemory_policy",
-    "mem_fragmentation_ratio", "connected_clients", "maxclients", "blocked_clients", "rejected_connections", "evicted_keys",
-    "connected_slaves", "master_link_status", "rdb_last_bgsave_status", "aof_last_write_status",
-)  # fmt: skip
 
 
 class RedisCaches:
@@ -58,151 +53,177 @@ class RedisCaches:
 
     async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
         """Raises PermanentError for a diagnosis that is not Redis's; a silent Redis is `redis.info.up` 0."""
-        if not isinstance(diagnosis, RedisInfo):
+        if not isinstance(diagnosis, RedisDiagnosis):
             raise PermanentError(f"redis has no diagnosis {diagnosis.name}")
         try:
-            async with _connected(self._services, diagnosis.cache or workload.service) as redis:
-                await redis.ping()
-                info = await redis.info()
+            async with connected(self._services, diagnosis.cache or workload.service) as redis:
+                return await _looked(diagnosis, redis)
         except NotConfigured as error:
             return Evidence(diagnosis.name, str(error))
         except PortError as error:
-            return Evidence(diagnosis.name, str(error), {"redis.info.up": 0.0})
-        numbers = {
-            "redis.info.up": 1.0,
-            "redis.info.memory_ratio": _memory_ratio(info),
-            "redis.info.connected_clients": float(info["connected_clients"]),
-        }
-        shown = [f"{name}: {info[name]}" for name in SHOWN if name in info]
-        return Evidence(diagnosis.name, "\n".join(["PING: PONG", *shown, *_keyspace(info)]), numbers)
+            return Evidence(diagnosis.name, str(error), {"redis.info.up": 0.0} if isinstance(diagnosis, RedisInfo) else {})
 
     async def check(self, check: Check, workload: Workload) -> Reading:
-        match check:
-            case RedisPing(cache=named):
-                return await self._answers(named or workload.service)
-            case RedisMemoryBelow(cache=named):
-                return await self._memory_below(check, named or workload.service)
-            case _:
-                return Reading(Probe.UNKNOWN, f"redis has no check {check.name}")
-
-    async def _answers(self, name: str) -> Reading:
+        if not isinstance(check, RedisCheck):
+            return Reading(Probe.UNKNOWN, f"redis has no check {check.name}")
         try:
-            async with _connected(self._services, name) as redis:
-                await redis.ping()
+            async with connected(self._services, check.cache or workload.service) as redis:
+                return await _checked(check, redis)
         except TransientError as error:
-            return Reading(Probe.FAILS, str(error))
+            return Reading(Probe.FAILS if isinstance(check, RedisPing) else Probe.UNKNOWN, str(error))
         except PermanentError as error:
             return Reading(Probe.UNKNOWN, str(error))
-        return Reading(Probe.HOLDS, "PONG")
-
-    async def _memory_below(self, check: RedisMemoryBelow, name: str) -> Reading:
-        try:
-            async with _connected(self._services, name) as redis:
-                info = await redis.info("memory")
-        except PortError as error:
-            return Reading(Probe.UNKNOWN, str(error))
-        ratio = _memory_ratio(info)
-        seen = f"{ratio:.0%} of maxmemory" if info["maxmemory"] else "no maxmemory is set"
-        return Reading(Probe.HOLDS if not info["maxmemory"] or ratio < check.ratio else Probe.FAILS, seen)
 
     def describe(self, step: Step | Diagnosis, workload: Workload) -> str:
-        match step:
-            case RedisInfo(cache=named):
-                name, command = named or workload.service, ["INFO"]
-            case RedisFlush():
-                name, command = workload.service, ["FLUSHDB", "ASYNC"]
-            case _:
-                return f"# redis has no step {step.name}"
+        """The redis-cli command lines for the same."""
+        if not isinstance(step, RedisStep | RedisDiagnosis):
+            return f"# redis has no step {step.name}"
+        named = step.cache if isinstance(step, RedisDiagnosis) else ""
         try:
-            return shlex.join(["redis-cli", "-u", _without_password(address_of(self._services, "redis", name)), *command])
+            address = without_password(address_of(self._services, "redis", named or workload.service))
         except NotConfigured as error:
             return f"# {error}"
+        return _typed(step, shlex.join(["redis-cli", "-u", address]), urlsplit(address).path.strip("/") or "0")
 
     async def mark(self, step: Step, workload: Workload) -> Facts:
-        """Which server process it is, and how many flushes it has carried out."""
-        _flush(step)
-        return await self._flushes(workload.service)
+        """Which server process it is, and what of it the step will change."""
+        step = _own(step)
+        async with connected(self._services, workload.service) as redis:
+            return await _marked(step, redis)
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
-        """Compares the server's count of FLUSHDB commands; a restart or a reset of its counters leaves it UNKNOWN."""
-        _flush(step)
-        now = await self._flushes(workload.service)
-        if now["run_id"] != mark["run_id"] or now["flushes"] < mark["flushes"]:
-            return Observation(Happened.UNKNOWN, "Redis was restarted or its counters were reset since")
-        if now["flushes"] == mark["flushes"]:
-            return Observation(Happened.NO, "no FLUSHDB was carried out since")
-        return Observation(Happened.YES, f"{now['flushes'] - mark['flushes']} FLUSHDB carried out since")
-
-    async def _flushes(self, name: str) -> Facts:
-        """Raises TransientError or PermanentError."""
-        async with _connected(self._services, name) as redis:
+        """Compares with the mark. A restart in between leaves all but closed connections UNKNOWN: counters begin anew."""
+        step = _own(step)
+        async with connected(self._services, workload.service) as redis:
             info = await redis.info("all")
-        return {"run_id": info["run_id"], "flushes": info.get("cmdstat_flushdb", {}).get("calls", 0)}
+            restarted = info["run_id"] != mark["run_id"]
+            match step:
+                case RedisFlush():
+                    return _flushed(info, mark, restarted=restarted)
+                case RedisSave():
+                    return _saved(info, mark, restarted=restarted)
+                case RedisKillIdle():
+                    left = set() if restarted else {one["id"] for one in await redis.client_list()}
+                    return _closed(left & set(mark["clients"]), mark["clients"])
+                case _:
+                    assert_never(step)
 
 
-class RedisActuator:
-    """The writing side: FLUSHDB of the configured database, never FLUSHALL."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
-        _flush(step)
-        async with _connected(self._services, workload.service) as redis:
-            keys = await redis.dbsize()  # also proves the connection: what fails up to here was not sent
-            try:
-                await redis.flushdb(asynchronous=True)  # keys go at once, their memory in the background
-            except ResponseError as error:
-                raise PermanentError(f"Redis refused to flush: {error}") from error
-            except RedisError as error:
-                raise OutcomeUnknown(f"Redis did not say whether it flushed: {error}") from error
-        return f"flushed {keys} keys"
+async def _looked(diagnosis: RedisDiagnosis, redis: Client) -> Evidence:
+    match diagnosis:
+        case RedisInfo():
+            await redis.ping()
+            return evidence.info(await redis.info(), await _now_s(redis))
+        case RedisReplication():
+            return evidence.replication(await redis.info("replication"))
+        case RedisClients():
+            return evidence.clients(diagnosis, await redis.client_list())
+        case _:
+            assert_never(diagnosis)
 
 
-@asynccontextmanager
-async def _connected(services: Services, name: str) -> AsyncIterator[Redis]:
-    """A client with deadlines and without retries. Raises TransientError (no answer) or PermanentError (not let in)."""
-    address = address_of(services, "redis", name)
-    try:
-        redis = Redis.from_url(
-            address,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            client_name="remediator",
-        )
-    except ValueError:
-        # Not chained: the error may quote the address, and that may hold the password.
-        raise NotConfigured(f"services.{name}.redis is not an address; write redis://host:6379/0") from None
-    try:
-        async with redis:
-            yield redis
-    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        raise PermanentError(f"Redis {name!r} does not let remediator in: {error}") from error
-    except RedisError as error:
-        # asyncio says "Connect call failed" where everybody else says this.
-        refused = isinstance(error.__cause__ or error.__context__, ConnectionRefusedError)
-        raise TransientError(f"Redis {name!r} does not answer: {'connection refused' if refused else error}") from error
+async def _checked(check: RedisCheck, redis: Client) -> Reading:
+    match check:
+        case RedisPing():
+            await redis.ping()
+            return Reading(Probe.HOLDS, "PONG")
+        case RedisMemoryBelow():
+            info = await redis.info("memory")
+            ratio = evidence.memory_ratio(info)
+            seen = f"{ratio:.0%} of maxmemory" if info["maxmemory"] else "no maxmemory is set"
+            return Reading(Probe.HOLDS if not info["maxmemory"] or ratio < check.ratio else Probe.FAILS, seen)
+        case RedisSaved():
+            info = await redis.info("persistence")
+            age_s = evidence.save_age_s(info, await _now_s(redis))
+            failures = evidence.failures(info)
+            holds = not failures and age_s <= check.within.total_seconds()
+            return Reading(Probe.HOLDS if holds else Probe.FAILS, "; ".join([f"saved {age_s}s ago", *failures]))
+        case _:
+            assert_never(check)
 
 
-def _flush(step: Step) -> RedisFlush:
-    if isinstance(step, RedisFlush):
+async def _now_s(redis: Client) -> int:
+    """The server's own time, in seconds."""
+    seconds: int = (await redis.time())[0]
+    return seconds
+
+
+def _typed(step: RedisStep | RedisDiagnosis, cli: str, database: str) -> str:
+    match step:
+        case RedisFlush():
+            return f"{cli} FLUSHDB ASYNC"
+        case RedisSave():
+            return f"{cli} BGSAVE"
+        case RedisKillIdle():
+            return _kill_idle_typed(step, cli, database)
+        case RedisInfo():
+            return f"{cli} INFO"
+        case RedisReplication():
+            return f"{cli} INFO replication"
+        case RedisClients():
+            return f"{cli} CLIENT LIST"
+        case _:
+            assert_never(step)
+
+
+def _kill_idle_typed(step: RedisKillIdle, cli: str, database: str) -> str:
+    found = rf"s/^id=([0-9]+) .* idle=([0-9]+) flags={evidence.PLAIN} db={database} .*/\2 \1/p"
+    old_enough = f"$1 >= {step.older_than.total_seconds():g} {{print $2}}"
+    return (
+        f"{cli} CLIENT LIST TYPE normal | sed -nE '{found}' | sort -rn | awk '{old_enough}' | head -n {step.at_most}"
+        f" | xargs -rn1 {cli} CLIENT KILL ID"
+    )
+
+
+async def _marked(step: RedisStep, redis: Client) -> Facts:
+    info = await redis.info("all")
+    match step:
+        case RedisFlush():
+            changed: Facts = {"flushes": _flushes(info)}
+        case RedisSave():
+            changed = {"saved_at": info["rdb_last_save_time"]}
+        case RedisKillIdle():
+            idle = evidence.longest_idle(step, await redis.client_list(_type="normal"), database_of(redis))
+            changed = {"clients": [one["id"] for one in idle]}
+        case _:
+            assert_never(step)
+    return {"run_id": info["run_id"], **changed}
+
+
+def _flushes(info: evidence.Info) -> int:
+    calls: int = info.get("cmdstat_flushdb", {}).get("calls", 0)
+    return calls
+
+
+def _flushed(info: evidence.Info, mark: Facts, *, restarted: bool) -> Observation:
+    since = _flushes(info) - mark["flushes"]
+    if restarted or since < 0:
+        return Observation(Happened.UNKNOWN, "Redis was restarted or its counters were reset since")
+    if since == 0:
+        return Observation(Happened.NO, "no FLUSHDB was carried out since")
+    return Observation(Happened.YES, f"{since} FLUSHDB carried out since")
+
+
+def _saved(info: evidence.Info, mark: Facts, *, restarted: bool) -> Observation:
+    """Redis keeps the time of the last save that succeeded in whole seconds: a save within the same one is saved again."""
+    if restarted:
+        return Observation(Happened.UNKNOWN, "Redis was restarted since, and counts from its start")
+    if info["rdb_last_save_time"] > mark["saved_at"]:
+        return Observation(Happened.YES, "Redis has saved since")
+    if info["rdb_bgsave_in_progress"]:
+        return Observation(Happened.UNKNOWN, "a save is under way")
+    return Observation(Happened.NO, "Redis has not saved since")
+
+
+def _closed(left: set[str], marked: Sequence[str]) -> Observation:
+    """All gone is YES, all there is NO; some of both may be the step or clients that left by themselves."""
+    seen = f"{len(marked) - len(left)} of {len(marked)} marked connections are gone"
+    if not left:
+        return Observation(Happened.YES, seen)
+    return Observation(Happened.NO if len(left) == len(marked) else Happened.UNKNOWN, seen)
+
+
+def _own(step: Step) -> RedisStep:
+    if isinstance(step, RedisStep):
         return step
     raise PermanentError(f"redis has no step {step.name}")
-
-
-def _memory_ratio(info: Info) -> float:
-    """Used memory as a share of maxmemory; 0 when no maximum is set."""
-    return float(info["used_memory"] / info["maxmemory"]) if info["maxmemory"] else 0.0
-
-
-def _keyspace(info: Info) -> list[str]:
-    return [
-        f"{name}: {value['keys']} keys" for name, value in info.items() if name.startswith("db") and isinstance(value, dict)
-    ]
-
-
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
