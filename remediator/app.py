@@ -179,7 +179,8 @@ async def surroundings(
 
             platforms["http"] = platforms["tcp"] = NetworkProbes(settings.services, session)
         if any(endpoints.postgres for endpoints in settings.services.values()):
-            from remediator.platforms.services.postgres import PostgresActuator, PostgresDatabases
+            from remediator.platforms.services.postgres import PostgresDatabases
+            from remediator.platforms.services.postgres_actions import PostgresActuator
 
             platforms["postgres"] = PostgresDatabases(settings.services)
             if may_act:

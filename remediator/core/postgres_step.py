@@ -21,6 +21,26 @@ class TerminateIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelLongQueries:
+    """Cancel queries of the target's PostgreSQL database that have been active for long, the longest first.
+
+    Their sessions stay; a transaction that the query belongs to is rolled back.
+    """
+
+    name: ClassVar[str] = "postgres.cancel_long_queries"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    over: timedelta = field(
+        default=timedelta(minutes=10), metadata={"doc": "Active for at least this long.", "at_least": timedelta(seconds=1)}
+    )
+    at_most: int = field(default=5, metadata={"doc": "Queries cancelled by one step.", "at_least": 1, "at_most": 100})
+    spare: tuple[str, ...] = field(
+        default=("pg_dump", "pg_restore", "remediator"),
+        metadata={"doc": "Applications whose queries are left alone, by their `application_name`."},
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresSessions:
     """PostgreSQL sessions by state and application, against the maximum."""
 
@@ -31,6 +51,7 @@ class PostgresSessions:
         "postgres.sessions.idle_in_transaction",
         "postgres.sessions.ratio",
         "postgres.sessions.total",
+        "postgres.sessions.up",
     )
     database: str = name_field("The configured database; empty: the target's service.")
 
@@ -48,6 +69,52 @@ class PostgresLongQueries:
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresLocks:
+    """Who waits for a lock in PostgreSQL, since when, and whose session holds it."""
+
+    name: ClassVar[str] = "postgres.locks"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("postgres.locks.longest_seconds", "postgres.locks.waiting")
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSizes:
+    """The size of a PostgreSQL database, its largest tables, and how much of their rows is dead.
+
+    Sizes of tables and numbers of rows are PostgreSQL's own estimates: a locked table must not hold up the look at it.
+    """
+
+    name: ClassVar[str] = "postgres.sizes"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = ("postgres.sizes.database_bytes", "postgres.sizes.dead_ratio")
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPing:
+    """PostgreSQL lets remediator in and answers a query."""
+
+    name: ClassVar[str] = "postgres.ping"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+@dataclass(frozen=True, slots=True)
+class NoLongQueries:
+    """No PostgreSQL query has been active for long."""
+
+    name: ClassVar[str] = "postgres.no_long_queries"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.READ
+    over: timedelta = field(default=timedelta(minutes=10), metadata={"doc": "Active for at least this long."})
+    database: str = name_field("The configured database; empty: the target's service.")
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresSessionsBelow:
     """PostgreSQL uses less than this share of `max_connections`."""
 
@@ -58,6 +125,6 @@ class PostgresSessionsBelow:
     database: str = name_field("The configured database; empty: the target's service.")
 
 
-PostgresStep = TerminateIdle
-PostgresDiagnosis = PostgresSessions | PostgresLongQueries
-PostgresCheck = PostgresSessionsBelow
+PostgresStep = TerminateIdle | CancelLongQueries
+PostgresDiagnosis = PostgresSessions | PostgresLongQueries | PostgresLocks | PostgresSizes
+PostgresCheck = PostgresPing | PostgresSessionsBelow | NoLongQueries

@@ -10,12 +10,21 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, PostgresSessionsBelow, TerminateIdle
+from remediator.core.postgres_step import (
+    PostgresLongQueries,
+    PostgresPing,
+    PostgresSessions,
+    PostgresSessionsBelow,
+    TerminateIdle,
+)
 from remediator.core.redis_step import RedisFlush
 from remediator.core.target import Selection, Workload
-from remediator.platforms.services.postgres import PostgresActuator, PostgresDatabases
+from remediator.platforms.services import postgres_connection
+from remediator.platforms.services.postgres import PostgresDatabases
+from remediator.platforms.services.postgres_actions import PostgresActuator
 from remediator.ports import Facts, Happened, OutcomeUnknown, PermanentError, Probe, TransientError
 from remediator.settings import ServiceEndpoints
+from tests.postgres_clients import client
 from tests.servers import eventually, free_port, postgres_server
 
 ORDERS = Workload("postgres", "database", "orders", service="orders")
@@ -70,13 +79,8 @@ def actuator(services) -> PostgresActuator:
 
 @asynccontextmanager
 async def session(address: str, application: str = "shop-api", user: str = "shop") -> AsyncIterator[psycopg.AsyncConnection]:
-    """A client that may be ended by others: closing it is not an error then."""
-    address = address.replace("//remediator@", f"//{user}@")
-    connection = await psycopg.AsyncConnection.connect(address, application_name=application, autocommit=True)
-    try:
+    async with client(address.replace("//remediator@", f"//{user}@"), application) as connection:
         yield connection
-    finally:
-        await connection.close()
 
 
 @asynccontextmanager
@@ -130,6 +134,7 @@ async def test_the_evidence_counts_sessions_by_state_and_application(databases, 
     assert "3  idle in transaction, application shop-api, database orders" in evidence.text
     assert "1  idle, application worker, database orders" in evidence.text
     assert evidence.numbers == {
+        "postgres.sessions.up": 1,
         "postgres.sessions.total": 5,  # with remediator's own
         "postgres.sessions.ratio": 5 / SESSIONS,
         "postgres.sessions.idle_in_transaction": 3,
@@ -178,7 +183,7 @@ async def test_a_server_without_a_free_connection_fails_the_check_and_says_so(da
             await actuator.perform(STEP, ORDERS, {"sessions": [[1, "2026-01-01T00:00:00+00:00"]]})
     assert reading.probe is Probe.FAILS
     assert "every connection of PostgreSQL 'orders' is taken" in evidence.text
-    assert evidence.numbers == {"postgres.sessions.ratio": 1.0}
+    assert evidence.numbers == {"postgres.sessions.ratio": 1.0, "postgres.sessions.up": 1.0}
 
 
 async def test_only_old_idle_transactions_of_this_database_are_marked(databases, orders):
@@ -285,18 +290,19 @@ async def test_a_role_that_may_not_end_a_session_is_told_what_it_lacks(databases
         assert await is_alive(superuser)
 
 
-async def test_reading_cannot_write(databases, server):
+async def test_reading_cannot_write(services, server):
     with psycopg.connect(server.removesuffix("postgres") + "orders", autocommit=True) as admin:
         admin.execute("GRANT CREATE ON SCHEMA public TO public")
     with pytest.raises(TransientError, match="read-only transaction"):
-        await databases._ask("orders", sql.SQL("CREATE TABLE t ()"))
+        await postgres_connection.ask(services, "orders", sql.SQL("CREATE TABLE t ()"))
 
 
 async def test_a_server_that_is_down_is_evidence_and_unknown(services):
     gone = {"orders": ServiceEndpoints(postgres=f"postgresql://remediator@127.0.0.1:{free_port()}/orders")}
     evidence = await PostgresDatabases(gone).diagnose(PostgresSessions(), ORDERS)
     assert "does not answer" in evidence.text
-    assert evidence.numbers == {}
+    assert evidence.numbers == {"postgres.sessions.up": 0}
+    assert (await PostgresDatabases(gone).check(PostgresPing(), ORDERS)).probe is Probe.FAILS
     assert (await PostgresDatabases(gone).check(PostgresSessionsBelow(), ORDERS)).probe is Probe.UNKNOWN
     with pytest.raises(TransientError):
         await PostgresActuator(gone).perform(STEP, ORDERS, {"sessions": [[1, "2026-01-01T00:00:00+00:00"]]})
@@ -311,7 +317,7 @@ async def test_a_connection_lost_after_sending_leaves_the_step_in_doubt(database
 
 
 async def test_a_server_that_stops_answering_is_hung_up_on(orders, monkeypatch):
-    monkeypatch.setattr("remediator.platforms.services.postgres.DEADLINE_S", 0.3)
+    monkeypatch.setattr("remediator.platforms.services.postgres_connection.DEADLINE_S", 0.3)
     async with asyncio.timeout(5), broken_line(orders, at=b"pg_stat_activity", hang=True) as address:
         hanging = PostgresDatabases({"orders": ServiceEndpoints(postgres=address)})
         assert (await hanging.check(PostgresSessionsBelow(), ORDERS)).probe is Probe.UNKNOWN

@@ -35,7 +35,7 @@ from remediator.core.postgres_step import TerminateIdle
 from remediator.core.redis_step import RedisFlush
 from remediator.core.target import Workload
 from remediator.leases import Leases
-from remediator.platforms.services.postgres import PostgresActuator
+from remediator.platforms.services.postgres_actions import PostgresActuator
 from remediator.platforms.services.redis_actions import RedisActuator
 from remediator.settings import ServiceEndpoints
 

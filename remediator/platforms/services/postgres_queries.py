@@ -2,9 +2,7 @@
 
 from psycopg import sql
 
-from remediator.core.postgres_step import PostgresLongQueries, PostgresSessions, TerminateIdle
-from remediator.core.step import Diagnosis, Step
-from remediator.ports import PermanentError
+from remediator.core.postgres_step import PostgresDiagnosis, PostgresLocks, PostgresLongQueries, PostgresSessions, PostgresSizes
 
 Query = sql.SQL | sql.Composed
 
@@ -37,50 +35,44 @@ LONG_QUERIES = sql.SQL("""
     ORDER BY query_start LIMIT {rows}
 """)
 
-IDLE = sql.SQL("""
-    datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-    AND state IN ('idle in transaction', 'idle in transaction (aborted)')
-    AND state_change <= clock_timestamp() - make_interval(secs => {older_than})
-""")
-"""Whom `terminate_idle` may end: clients of the configured database only, though others share the server."""
-
-OLDEST_IDLE = sql.SQL("SELECT pid, backend_start FROM pg_stat_activity WHERE {idle} ORDER BY state_change, pid LIMIT {at_most}")
-
-END_BY_HAND = sql.SQL("SELECT pid, pg_terminate_backend(pid) FROM ({oldest}) AS idle")
-
-MARKED = sql.SQL(
-    "SELECT pid, backend_start FROM unnest(%(pids)s::int[], %(starts)s::timestamptz[]) AS mark (pid, backend_start)"
-)
-
-# A pid alone may be somebody else's by now, and a session that has gone back to work is not to be ended: both are looked
-# at again in the statement that sends the signal. MATERIALIZED keeps the planner from calling before it has looked.
-END_MARKED = sql.SQL("""
-    WITH mark AS ({marked}),
-         idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity JOIN mark USING (pid, backend_start) WHERE {idle})
-    SELECT pid, pg_terminate_backend(pid) AS ended FROM idle
+# A prepared transaction holds locks without a session: its pid is 0, and nobody is found under it.
+LOCKS = sql.SQL("""
+    SELECT waiting.pid, coalesce(nullif(waiting.application_name, ''), '-') AS application,
+           coalesce(waiting.datname, '-') AS database,
+           extract(epoch FROM clock_timestamp() - waiting.query_start)::float8 AS seconds,
+           left(regexp_replace(waiting.query, '\\s+', ' ', 'g'), {characters}) AS query,
+           blocker.number AS blocker_pid, coalesce(nullif(holder.application_name, ''), '-') AS blocker_application,
+           coalesce(holder.state, 'prepared transaction') AS blocker_state,
+           left(regexp_replace(coalesce(holder.query, '-'), '\\s+', ' ', 'g'), {characters}) AS blocker_query,
+           (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock') AS waiting
+    FROM pg_stat_activity AS waiting
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocker (number)
+    LEFT JOIN pg_stat_activity AS holder ON holder.pid = blocker.number
+    WHERE waiting.wait_event_type = 'Lock' ORDER BY waiting.query_start, waiting.pid, blocker.number LIMIT {rows}
 """)
 
-STILL_THERE = sql.SQL("WITH mark AS ({marked}) SELECT pid FROM pg_stat_activity JOIN mark USING (pid, backend_start)").format(
-    marked=MARKED
-)
+# Pages as of the last VACUUM, ANALYZE or the like: pg_table_size would wait for whoever has locked the table.
+SIZES = sql.SQL("""
+    WITH pages AS (
+        SELECT coalesce(i.indrelid, t.oid, c.oid) AS owner, c.relpages FROM pg_class c
+        LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class t ON t.reltoastrelid = c.oid)
+    SELECT s.schemaname || '.' || s.relname AS name, s.n_live_tup AS live, s.n_dead_tup AS dead,
+           (SELECT sum(relpages) FROM pages WHERE owner = s.relid)::float8 * current_setting('block_size')::int AS bytes,
+           greatest(s.last_vacuum, s.last_autovacuum) AS vacuumed_at, count(*) OVER () AS found,
+           pg_database_size(current_database()) AS database_bytes,
+           sum(s.n_dead_tup) OVER ()::float8 / greatest(sum(s.n_live_tup + s.n_dead_tup) OVER (), 1) AS dead_ratio
+    FROM pg_stat_user_tables s ORDER BY bytes DESC NULLS LAST LIMIT {rows}
+""")
 
 
-def query_of(step: Step | Diagnosis) -> Query:
-    """What is asked, or for a step what a person could type. Raises PermanentError for what is not PostgreSQL's."""
-    match step:
+def query_of(diagnosis: PostgresDiagnosis) -> Query:
+    """What is asked for it."""
+    match diagnosis:
         case PostgresSessions():
             return SESSIONS
         case PostgresLongQueries(over=over):
             return LONG_QUERIES.format(over=over.total_seconds(), characters=QUERY_CHARACTERS_SHOWN, rows=ROWS_SHOWN)
-        case TerminateIdle():
-            return END_BY_HAND.format(oldest=oldest_idle(step))
-        case _:
-            raise PermanentError(f"postgres has no step {step.name}")
-
-
-def oldest_idle(step: TerminateIdle) -> sql.Composed:
-    return OLDEST_IDLE.format(idle=idle(step), at_most=step.at_most)
-
-
-def idle(step: TerminateIdle) -> sql.Composed:
-    return IDLE.format(older_than=step.older_than.total_seconds())
+        case PostgresLocks():
+            return LOCKS.format(characters=QUERY_CHARACTERS_SHOWN, rows=ROWS_SHOWN)
+        case PostgresSizes():
+            return SIZES.format(rows=ROWS_SHOWN)

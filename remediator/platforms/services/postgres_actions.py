@@ -1,0 +1,23 @@
+"""PostgreSQL, the writing side: ends sessions, cancels queries. Only built where something may act."""
+
+from functools import partial
+
+from remediator.core.step import Step
+from remediator.core.target import Workload
+from remediator.platforms import MaySend, always, ensure_may_send
+from remediator.platforms.services import postgres_signals as signals
+from remediator.platforms.services.addresses import Services
+from remediator.platforms.services.postgres import own
+from remediator.ports import Facts
+
+
+class PostgresActuator:
+    """`may_send` is asked once PostgreSQL has answered, right before the statement that changes something is sent."""
+
+    def __init__(self, services: Services, may_send: MaySend = always) -> None:
+        self._services = services
+        self._before = partial(ensure_may_send, may_send)
+
+    async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
+        signal = signals.signal_of(own(step))
+        return await signals.perform(self._services, workload.service, signal, mark, self._before)
