@@ -45,9 +45,10 @@ length. Matchers are Alertmanager's, one in a text: `'alertname = RedisDown'`, `
 compares one fact of the diagnosis with a number: `'redis.info.memory_ratio > 0.95'`. Only `true` and `false` are truth
 values; `off` and `yes` are text.
 
-**Labels.** Where a table says *labels*, `$labels.x` stands for the label `x` of the alert. In a name its value must be a name;
-in PromQL it stands inside a double-quoted value, `service="$labels.service"`, and is quoted for it. A label that is missing
-or empty refuses the step. No other field takes labels.
+**Labels.** Where a table says *labels*, `$labels.x` stands for the label `x` of the alert. In a name its value must be a name,
+in that of a table or an index an identifier of SQL; in PromQL it stands inside a double-quoted value,
+`service="$labels.service"`, and is quoted for it. A label that is missing or empty refuses the step. No other field takes
+labels.
 
 **Items.** An item of `ladder`, `diagnose`, `all` and `any` is a mapping from one name below to its parameters. Without
 parameters the name alone will do: `- stats`. A parameter marked *alone* needs no name of its own: `- exec: [df, -h]`.
@@ -110,6 +111,9 @@ def _value(field: FieldInfo) -> str:
     return ", ".join([_kind(field.annotation), *_notes(field.annotation, field.metadata)])
 
 
+LABELLED = ("name_template", "relation_template", "promql_template")
+"""What validates the fields that take labels."""
+
 _KINDS: Mapping[Any, str] = {
     str: "text",
     int: "whole number",
@@ -150,7 +154,7 @@ def _notes(annotation: Any, metadata: Iterable[Any]) -> Iterator[str]:
             case AfterValidator(func=Bounds(least, most)):
                 yield from [f"at least {brief(least)}"] if least else []
                 yield from [f"at most {brief(most)}"] if most < LONGEST else []
-            case AfterValidator(func=check) if getattr(check, "__name__", "") in ("name_template", "promql_template"):
+            case AfterValidator(func=check) if getattr(check, "__name__", "") in LABELLED:
                 yield "labels"
     if get_origin(annotation) is Annotated:
         inner, *rules = get_args(annotation)

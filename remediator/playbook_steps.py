@@ -24,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from remediator.core.playbook import brief
-from remediator.core.template import NAME, PLACEHOLDER
+from remediator.core.template import NAME, PLACEHOLDER, RELATION
 from remediator.durations import Duration
 from remediator.yaml_lines import shown
 
@@ -47,6 +47,13 @@ def name_template(text: str) -> str:
     return text
 
 
+def relation_template(text: str) -> str:
+    """The rule of `core.template.bind_relation`, in the same way."""
+    if not RELATION.fullmatch(PLACEHOLDER.sub("x", text)):
+        raise ValueError(f"{shown(text)} is not a table or an index; write one as orders, shop.orders or $labels.relname")
+    return text
+
+
 _PROMQL_TOKEN = re.compile(r"""(?:[=!]~\s*)?"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\#[^\n]*""")
 
 
@@ -58,7 +65,7 @@ def promql_template(text: str) -> str:
     return text
 
 
-_TEMPLATES = {"": no_label, "name": name_template, "promql": promql_template}
+_TEMPLATES = {"": no_label, "name": name_template, "relation": relation_template, "promql": promql_template}
 """By `metadata["labels"]` of a parameter."""
 
 # --- The two shapes ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
 
-from remediator.core.step_parts import Risk, name_field
+from remediator.core.step_parts import Risk, long_work, name_field, relation_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,31 @@ class CancelLongQueries:
         default=("pg_dump", "pg_restore", "remediator"),
         metadata={"doc": "Applications whose queries are left alone, by their `application_name`."},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresVacuum:
+    """VACUUM (ANALYZE) one table of the target's PostgreSQL database. Readers and writers are not held up."""
+
+    name: ClassVar[str] = "postgres.vacuum"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.LOW
+    table: str = relation_field("The table, as PostgreSQL keeps its name: `orders`, `shop.orders`.")
+    timeout: timedelta = field(default=timedelta(minutes=10), metadata=long_work("PostgreSQL gives up after this."))
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresReindex:
+    """Build one index of the target's PostgreSQL database anew (REINDEX CONCURRENTLY). Readers and writers are not held up.
+
+    One that fails leaves an invalid index behind, `<index>_ccnew`, which a person should drop.
+    """
+
+    name: ClassVar[str] = "postgres.reindex"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.LOW
+    index: str = relation_field("The index, as PostgreSQL keeps its name: `orders_pkey`, `shop.orders_pkey`.")
+    timeout: timedelta = field(default=timedelta(minutes=30), metadata=long_work("PostgreSQL gives up after this."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +150,8 @@ class PostgresSessionsBelow:
     database: str = name_field("The configured database; empty: the target's service.")
 
 
-PostgresStep = TerminateIdle | CancelLongQueries
+PostgresSignal = TerminateIdle | CancelLongQueries
+PostgresMaintenance = PostgresVacuum | PostgresReindex
+PostgresStep = PostgresSignal | PostgresMaintenance
 PostgresDiagnosis = PostgresSessions | PostgresLongQueries | PostgresLocks | PostgresSizes
 PostgresCheck = PostgresPing | PostgresSessionsBelow | NoLongQueries

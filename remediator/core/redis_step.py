@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import ClassVar
 
-from remediator.core.step_parts import Risk, name_field
+from remediator.core.step_parts import Risk, long_work, name_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,7 @@ class RedisSave:
     name: ClassVar[str] = "redis.save"
     service: ClassVar[str] = "redis"
     risk: ClassVar[Risk] = Risk.LOW
-    timeout: timedelta = field(
-        default=timedelta(minutes=5),
-        metadata={
-            "doc": "How long to wait for it. It is not stopped.",
-            "at_least": timedelta(seconds=1),
-            "at_most": timedelta(hours=1),
-        },
-    )
+    timeout: timedelta = field(default=timedelta(minutes=5), metadata=long_work("How long to wait for it. It is not stopped."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Steps: everything remediator can do, look at, or check, as frozen data with a name and a risk.
 
 A step's fields are its parameters in YAML; `playbook_files.py` derives the file format and the reference from them.
-`metadata["labels"]` names how `$labels.x` is filled in (`name` or `promql`); a field without it takes no labels.
+`metadata["labels"]` names how `$labels.x` is filled in (`name`, `relation` or `promql`); a field without it takes no labels.
 A step with a `service` is carried out by that data service, every other by the platform that owns the target. Those of
 one data service stand in a file of their own.
 """
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast, get_args
 from remediator.core.postgres_step import PostgresCheck, PostgresDiagnosis, PostgresStep
 from remediator.core.redis_step import RedisCheck, RedisDiagnosis, RedisStep
 from remediator.core.step_parts import Risk, name_field
-from remediator.core.template import Unbound, bind_name, bind_promql
+from remediator.core.template import Unbound, bind_name, bind_promql, bind_relation
 
 # --- Write steps: the rungs of a ladder -------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ CHECKS: tuple[type[Check], ...] = get_args(Check)
 
 S = TypeVar("S", bound=Step | Diagnosis | Check)
 
-_BINDERS = {"name": bind_name, "promql": bind_promql}
+_BINDERS = {"name": bind_name, "relation": bind_relation, "promql": bind_promql}
 
 
 def bind(step: S, labels: Mapping[str, str]) -> S | Unbound:

@@ -8,6 +8,11 @@ PLACEHOLDER = re.compile(r"\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 """What a label must match in full to name a workload, a database or a cache (the common part of Docker's and DNS's rules)."""
 
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_$]{0,62}"
+RELATION = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?")
+"""A table or an index, with its schema or without: what PostgreSQL takes unquoted, of at most 63 bytes. It is quoted all
+the same, which keeps its case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unbound:
@@ -25,6 +30,14 @@ def labels_in(text: str) -> tuple[str, ...]:
 def bind_name(text: str, labels: Mapping[str, str]) -> str | Unbound:
     """Fill the placeholders of a name: each label's value must match NAME in full."""
     return _bind(text, labels, lambda value: value if NAME.fullmatch(value) else None)
+
+
+def bind_relation(text: str, labels: Mapping[str, str]) -> str | Unbound:
+    """Fill the placeholders of a relation's name: each label's value must match RELATION, and so must the whole."""
+    filled = _bind(text, labels, lambda value: value if RELATION.fullmatch(value) else None)
+    if isinstance(filled, Unbound) or RELATION.fullmatch(filled):
+        return filled
+    return Unbound(", ".join(labels_in(text)), f"{filled[:80]!r} is not the name of a table or an index")
 
 
 def bind_promql(text: str, labels: Mapping[str, str]) -> str | Unbound:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remediator.core.step import Http, PromQL, Restart, bind
 from remediator.core.target import Selector
-from remediator.core.template import NAME, Unbound, bind_name, bind_promql, labels_in
+from remediator.core.template import NAME, Unbound, bind_name, bind_promql, bind_relation, labels_in
 
 BAD_NAMES = ["", " ", "a b", "a;b", "a/b", "../etc", "-rf", ".hidden", "a\n", "\na", "a\x00", "*", ".*", "a*", "{a,b}",
              "$labels.x", "${x}", "ä", "a" * 129, "%2e", "a:b", "a=b", "a,b"]  # fmt: skip
@@ -57,6 +57,30 @@ class TestNames:
 
     def test_a_refusal_quotes_no_more_than_a_person_wants_to_read(self):
         assert len(bind_name("$labels.a", {"a": "x " * 10_000}).why) < 200
+
+
+class TestRelations:
+    @pytest.mark.parametrize(
+        ("text", "bound"),
+        [
+            ("$labels.relname", "orders"),
+            ("$labels.schemaname.$labels.relname", "shop.orders"),
+            ("public.$labels.relname", "public.orders"),
+            ("$labels.both", "shop.orders"),
+            ("_orders_2026$", "_orders_2026$"),
+        ],
+    )
+    def test_labels_are_filled_in(self, text, bound):
+        labels = {"schemaname": "shop", "relname": "orders", "both": "shop.orders"}
+        assert bind_relation(text, labels) == bound
+
+    @pytest.mark.parametrize("value", [*BAD_NAMES, "shop-api", "1st", "a.b.c", "a.", ".a", 'a"b', "a'b", "a" * 64])
+    def test_a_label_that_is_no_identifier_is_not_filled_in(self, value):
+        assert isinstance(bind_relation("$labels.relname", {"relname": value}), Unbound)
+        assert isinstance(bind_relation("shop.$labels.relname", {"relname": value}), Unbound)
+
+    def test_what_comes_of_several_labels_is_one_relation(self):
+        assert isinstance(bind_relation("$labels.a.$labels.b", {"a": "x.y", "b": "z"}), Unbound)
 
 
 class TestPromql:

@@ -219,7 +219,7 @@ ladder: ⇒ limits: {breaker: {open_for: 5h, open_for_at_most: 4h}}⏎ladder:
 [restart] ⇒ [{restart: , stop: }]
     5: ladder[0]: must have exactly one step and has 2 (restart, stop); steps are: ALL STEPS
 [restart] ⇒ ⏎- restart:⏎  timeout: 5s
-    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside restart or stop or exec or redis.save
+    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside restart or stop or exec or postgres.vacuum or postgres.reindex or redis.save
 [restart] ⇒ [{restart: {timeout: 6m}}]
     5: ladder[0].restart.timeout: must be at most 5m
 [restart] ⇒ [{restart: 10s}]
@@ -263,6 +263,8 @@ ladder: ⇒ diagnose: [{logs: {grep: $labels.x}}]⏎ladder:
     5: diagnose[0].logs.grep: takes no $labels: what an alert says never gets here; write the text itself
 ladder: ⇒ diagnose: [restart]⏎ladder:
     5: diagnose[0].restart: unknown field 'restart'; write one of: ALL DIAGNOSES
+[restart] ⇒ [{postgres.vacuum: 'orders; drop'}]
+    5: ladder[0].postgres.vacuum.table: 'orders; drop' is not a table or an index; write one as orders, shop.orders or $labels.relname
 # verification
 {all: [healthy]} ⇒ {within: 5m}
     6: verify: has no checks; write one list, for instance all: [healthy, alert_resolved]
@@ -280,7 +282,7 @@ all: [healthy] ⇒ stable_for: 0s, all: [healthy]
     6: verify.all[0].redis.memory_below.ratio: must be at most 1
 [healthy] ⇒ [{redis.memory_below: {ratio: .nan}}]
     6: verify.all[0].redis.memory_below.ratio: must be a number, not nan
-"""
+"""  # noqa: E501
 """What is changed in SMALLEST (⏎ is a new line), and the one problem that follows."""
 
 NAMES = {

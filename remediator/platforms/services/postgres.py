@@ -2,7 +2,8 @@
 
 Every question is one query in a read-only transaction with a time limit, over a connection of its own. The role needs
 `pg_monitor` to see other people's sessions and, to end them or cancel their queries, `pg_signal_backend`; to get in when
-all connections are taken, `pg_use_reserved_connections` (PostgreSQL 16, with `reserved_connections`).
+all connections are taken, `pg_use_reserved_connections` (PostgreSQL 16, with `reserved_connections`); to vacuum a table or
+to build an index anew, the role of its owner.
 """
 
 import shlex
@@ -10,18 +11,25 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from remediator.core.postgres_step import (
+    CancelLongQueries,
     NoLongQueries,
     PostgresCheck,
     PostgresDiagnosis,
     PostgresLongQueries,
+    PostgresMaintenance,
     PostgresPing,
+    PostgresReindex,
     PostgresSessionsBelow,
+    PostgresSignal,
     PostgresStep,
+    PostgresVacuum,
+    TerminateIdle,
 )
 from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
 from remediator.platforms.services import postgres_connection as connection
 from remediator.platforms.services import postgres_evidence as evidence
+from remediator.platforms.services import postgres_maintenance as upkeep
 from remediator.platforms.services import postgres_queries as queries
 from remediator.platforms.services import postgres_signals as signals
 from remediator.platforms.services.addresses import NotConfigured, Services, address_of, find_configured
@@ -110,16 +118,31 @@ class PostgresDatabases:
             address = connection.without_password(address_of(self._services, "postgres", named or workload.service))
         except NotConfigured as error:
             return f"# {error}"
-        query = queries.query_of(step) if isinstance(step, PostgresDiagnosis) else signals.by_hand(signals.signal_of(step))
-        return shlex.join(["psql", address, "-c", " ".join(query.as_string().split())])
+        return shlex.join(["psql", address, "-c", " ".join(_typed(step).as_string().split())])
 
     async def mark(self, step: Step, workload: Workload) -> Facts:
         """Exactly what the step will change."""
-        return await signals.mark(self._services, workload.service, signals.signal_of(own(step)))
+        match own(step):
+            case TerminateIdle() | CancelLongQueries() as signal:
+                return await signals.mark(self._services, workload.service, signals.signal_of(signal))
+            case PostgresVacuum() | PostgresReindex() as maintenance:
+                return await upkeep.mark(self._services, workload.service, maintenance)
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
-        """By the mark; see `postgres_signals.observe`."""
-        return await signals.observe(self._services, workload.service, signals.signal_of(own(step)), mark)
+        """By the mark: whom it names, or what PostgreSQL counts and names itself."""
+        match own(step):
+            case TerminateIdle() | CancelLongQueries() as signal:
+                return await signals.observe(self._services, workload.service, signals.signal_of(signal), mark)
+            case PostgresVacuum() | PostgresReindex() as maintenance:
+                return await upkeep.observe(self._services, workload.service, maintenance, mark)
+
+
+def _typed(step: PostgresStep | PostgresDiagnosis) -> queries.Query:
+    if isinstance(step, PostgresSignal):
+        return signals.by_hand(signals.signal_of(step))
+    if isinstance(step, PostgresMaintenance):
+        return upkeep.statement_of(step)
+    return queries.query_of(step)
 
 
 def own(step: Step) -> PostgresStep:

@@ -1,10 +1,12 @@
-"""PostgreSQL, the writing side: ends sessions, cancels queries. Only built where something may act."""
+"""PostgreSQL, the writing side: ends sessions, cancels queries, vacuums, reindexes. Only built where something may act."""
 
 from functools import partial
 
+from remediator.core.postgres_step import CancelLongQueries, PostgresReindex, PostgresVacuum, TerminateIdle
 from remediator.core.step import Step
 from remediator.core.target import Workload
 from remediator.platforms import MaySend, always, ensure_may_send
+from remediator.platforms.services import postgres_maintenance as upkeep
 from remediator.platforms.services import postgres_signals as signals
 from remediator.platforms.services.addresses import Services
 from remediator.platforms.services.postgres import own
@@ -19,5 +21,9 @@ class PostgresActuator:
         self._before = partial(ensure_may_send, may_send)
 
     async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
-        signal = signals.signal_of(own(step))
-        return await signals.perform(self._services, workload.service, signal, mark, self._before)
+        match own(step):
+            case TerminateIdle() | CancelLongQueries() as signal:
+                chosen = signals.signal_of(signal)
+                return await signals.perform(self._services, workload.service, chosen, mark, self._before)
+            case PostgresVacuum() | PostgresReindex() as maintenance:
+                return await upkeep.perform(self._services, workload.service, maintenance, self._before)

@@ -7,8 +7,9 @@ the server, and one here that ends after it.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
 from typing import TypeAlias
 
 import psycopg
@@ -41,12 +42,18 @@ class Silent(TransientError):
 
 
 @asynccontextmanager
-async def connected(services: Services, name: str) -> AsyncIterator[Session]:
-    """A connection of the one who asked; nothing was sent if this raises TransientError or PermanentError."""
+async def connected(services: Services, name: str, settings: str = "") -> AsyncIterator[Session]:
+    """A connection of the one who asked; nothing was sent if this raises TransientError or PermanentError.
+
+    `settings` of the session, as `-c name=value`, are asked for while connecting: a pooler that shares its sessions refuses.
+    """
     address = address_of(services, "postgres", name)
     try:
+        options = f"{conninfo_to_dict(address).get('options', '')} {settings}".strip()
         session = await psycopg.AsyncConnection.connect(
-            address, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S, application_name="remediator"
+            make_conninfo(address, options=options or None, connect_timeout=CONNECT_TIMEOUT_S, application_name="remediator"),
+            autocommit=True,
+            row_factory=dict_row,
         )
     except psycopg.OperationalError as error:
         raise _not_connected(name, error) from error
@@ -100,6 +107,32 @@ async def signal(session: Session, query: queries.Query, parameters: Facts, befo
         ) from error
     except psycopg.Error as error:
         raise OutcomeUnknown(f"PostgreSQL did not say what became of it: {line(error)}") from error
+
+
+async def run_alone(
+    services: Services, name: str, statement: queries.Query, limit: timedelta, before: Callable[[], None]
+) -> Sequence[str]:
+    """Run a statement that bears no transaction around it, and return what the server warned of.
+
+    Raises as `signal` does, but that a statement that failed is known to have failed: PermanentError.
+    """
+    warnings: list[str] = []
+    async with connected(services, name, f"-c statement_timeout={round(limit.total_seconds() * 1000)}") as session:
+        session.add_notice_handler(lambda notice: _note(notice, warnings))
+        with _deadline(session, limit.total_seconds() + DEADLINE_S):
+            before()
+            try:
+                await session.execute(statement)
+            except psycopg.Error as error:
+                if error.sqlstate:
+                    raise PermanentError(f"PostgreSQL did not do it: {line(error)}") from error
+                raise OutcomeUnknown(f"PostgreSQL did not say what became of it: {line(error)}") from error
+    return warnings
+
+
+def _note(notice: psycopg.errors.Diagnostic, warnings: list[str]) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        warnings.append(notice.message_primary or "")
 
 
 async def _rows(

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
-from remediator.core.postgres_step import CancelLongQueries, TerminateIdle
+from remediator.core.postgres_step import CancelLongQueries, PostgresSignal, TerminateIdle
 from remediator.platforms.services import postgres_connection as connection
 from remediator.platforms.services.addresses import Services
 from remediator.platforms.services.postgres_queries import Query
@@ -65,7 +65,7 @@ class Signal:
     spared: str
 
 
-def signal_of(step: TerminateIdle | CancelLongQueries) -> Signal:
+def signal_of(step: PostgresSignal) -> Signal:
     match step:
         case TerminateIdle():
             return Signal(
