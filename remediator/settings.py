@@ -95,6 +95,12 @@ class ServiceEndpoints(_Section):
     """`postgresql://user@host/db`, or `file:/run/secrets/…` to read it from."""
     allow: frozenset[str] = frozenset()
     """Steps of data services that may be taken here: `postgres.terminate_idle`, `redis.flush`."""
+    backups: Path | None = None
+    """The directory that `postgres.dump` writes to and `postgres.restore` reads from."""
+    dump: tuple[str, ...] = ()
+    """An argument list instead of `pg_dump`: writes a dump to its standard output."""
+    restore: tuple[str, ...] = ()
+    """An argument list instead of `pg_restore`: reads a dump from its standard input, and restores all of it or nothing."""
 
 
 class CommandTarget(_Section):

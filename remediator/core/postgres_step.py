@@ -35,8 +35,10 @@ class CancelLongQueries:
     )
     at_most: int = field(default=5, metadata={"doc": "Queries cancelled by one step.", "at_least": 1, "at_most": 100})
     spare: tuple[str, ...] = field(
-        default=("pg_dump", "pg_restore", "remediator"),
-        metadata={"doc": "Applications whose queries are left alone, by their `application_name`."},
+        default=("pg_dump", "pg_restore"),
+        metadata={
+            "doc": "Applications whose queries are left alone, by their `application_name`; remediator's own always are."
+        },
     )
 
 
@@ -63,6 +65,27 @@ class PostgresReindex:
     risk: ClassVar[Risk] = Risk.LOW
     index: str = relation_field("The index, as PostgreSQL keeps its name: `orders_pkey`, `shop.orders_pkey`.")
     timeout: timedelta = field(default=timedelta(minutes=30), metadata=long_work("PostgreSQL gives up after this."))
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDump:
+    """Dump the target's PostgreSQL database into a new file of its configured directory of backups."""
+
+    name: ClassVar[str] = "postgres.dump"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.LOW
+    timeout: timedelta = field(default=timedelta(minutes=30), metadata=long_work("The dump is given up after this."))
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresRestore:
+    """Replace what is in the target's PostgreSQL database by a backup, once a dump of what it holds now is on disk."""
+
+    name: ClassVar[str] = "postgres.restore"
+    service: ClassVar[str] = "postgres"
+    risk: ClassVar[Risk] = Risk.DESTRUCTIVE
+    backup: str = field(metadata={"doc": "A file of the configured directory of backups.", "positional": True})
+    timeout: timedelta = field(default=timedelta(hours=1), metadata=long_work("For the dump and the restore together."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +175,7 @@ class PostgresSessionsBelow:
 
 PostgresSignal = TerminateIdle | CancelLongQueries
 PostgresMaintenance = PostgresVacuum | PostgresReindex
-PostgresStep = PostgresSignal | PostgresMaintenance
+PostgresBackup = PostgresDump | PostgresRestore
+PostgresStep = PostgresSignal | PostgresMaintenance | PostgresBackup
 PostgresDiagnosis = PostgresSessions | PostgresLongQueries | PostgresLocks | PostgresSizes
 PostgresCheck = PostgresPing | PostgresSessionsBelow | NoLongQueries

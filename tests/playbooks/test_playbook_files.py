@@ -1,5 +1,6 @@
 """Playbook files: what is read, and what is said about everything that cannot be."""
 
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -219,7 +220,7 @@ ladder: ⇒ limits: {breaker: {open_for: 5h, open_for_at_most: 4h}}⏎ladder:
 [restart] ⇒ [{restart: , stop: }]
     5: ladder[0]: must have exactly one step and has 2 (restart, stop); steps are: ALL STEPS
 [restart] ⇒ ⏎- restart:⏎  timeout: 5s
-    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside restart or stop or exec or postgres.vacuum or postgres.reindex or redis.save
+    7: ladder[0].timeout: unknown field 'timeout'; it belongs inside ALL WITH A TIMEOUT
 [restart] ⇒ [{restart: {timeout: 6m}}]
     5: ladder[0].restart.timeout: must be at most 5m
 [restart] ⇒ [{restart: 10s}]
@@ -287,6 +288,7 @@ all: [healthy] ⇒ stable_for: 0s, all: [healthy]
 
 NAMES = {
     "ALL STEPS": ", ".join(kind.name for kind in STEPS),
+    "ALL WITH A TIMEOUT": " or ".join(kind.name for kind in STEPS if any(each.name == "timeout" for each in fields(kind))),
     "ALL DIAGNOSES": ", ".join(sorted(kind.name for kind in DIAGNOSES)),
 }
 

@@ -3,7 +3,7 @@
 Every question is one query in a read-only transaction with a time limit, over a connection of its own. The role needs
 `pg_monitor` to see other people's sessions and, to end them or cancel their queries, `pg_signal_backend`; to get in when
 all connections are taken, `pg_use_reserved_connections` (PostgreSQL 16, with `reserved_connections`); to vacuum a table or
-to build an index anew, the role of its owner.
+to build an index anew, the role of its owner; to dump and restore, that of all that is in the database.
 """
 
 import shlex
@@ -13,12 +13,15 @@ from typing import assert_never
 from remediator.core.postgres_step import (
     CancelLongQueries,
     NoLongQueries,
+    PostgresBackup,
     PostgresCheck,
     PostgresDiagnosis,
+    PostgresDump,
     PostgresLongQueries,
     PostgresMaintenance,
     PostgresPing,
     PostgresReindex,
+    PostgresRestore,
     PostgresSessionsBelow,
     PostgresSignal,
     PostgresStep,
@@ -27,6 +30,7 @@ from remediator.core.postgres_step import (
 )
 from remediator.core.step import Check, Diagnosis, Step
 from remediator.core.target import Selection, Workload
+from remediator.platforms.services import postgres_backups as backups
 from remediator.platforms.services import postgres_connection as connection
 from remediator.platforms.services import postgres_evidence as evidence
 from remediator.platforms.services import postgres_maintenance as upkeep
@@ -110,12 +114,14 @@ class PostgresDatabases:
         return Reading(Probe.HOLDS if holds else Probe.FAILS, found.text.partition("\n")[0])
 
     def describe(self, step: Step | Diagnosis, workload: Workload) -> str:
-        """The psql command line for the same."""
+        """The command line for the same, of psql, pg_dump and pg_restore."""
         if not isinstance(step, PostgresStep | PostgresDiagnosis):
             return f"# postgres has no step {step.name}"
         named = step.database if isinstance(step, PostgresDiagnosis) else ""
         try:
             address = connection.without_password(address_of(self._services, "postgres", named or workload.service))
+            if isinstance(step, PostgresBackup):
+                return backups.typed(self._services, workload.service, step, address)
         except NotConfigured as error:
             return f"# {error}"
         return shlex.join(["psql", address, "-c", " ".join(_typed(step).as_string().split())])
@@ -127,6 +133,8 @@ class PostgresDatabases:
                 return await signals.mark(self._services, workload.service, signals.signal_of(signal))
             case PostgresVacuum() | PostgresReindex() as maintenance:
                 return await upkeep.mark(self._services, workload.service, maintenance)
+            case PostgresDump() | PostgresRestore() as backup:
+                return await backups.mark(self._services, workload.service, backup)
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
         """By the mark: whom it names, or what PostgreSQL counts and names itself."""
@@ -135,9 +143,11 @@ class PostgresDatabases:
                 return await signals.observe(self._services, workload.service, signals.signal_of(signal), mark)
             case PostgresVacuum() | PostgresReindex() as maintenance:
                 return await upkeep.observe(self._services, workload.service, maintenance, mark)
+            case PostgresDump() | PostgresRestore() as backup:
+                return await backups.observe(self._services, workload.service, backup, mark)
 
 
-def _typed(step: PostgresStep | PostgresDiagnosis) -> queries.Query:
+def _typed(step: PostgresSignal | PostgresMaintenance | PostgresDiagnosis) -> queries.Query:
     if isinstance(step, PostgresSignal):
         return signals.by_hand(signals.signal_of(step))
     if isinstance(step, PostgresMaintenance):

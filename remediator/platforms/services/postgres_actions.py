@@ -1,11 +1,19 @@
-"""PostgreSQL, the writing side: ends sessions, cancels queries, vacuums, reindexes. Only built where something may act."""
+"""PostgreSQL, the writing side: sessions, queries, maintenance, backups. Only built where something may act."""
 
 from functools import partial
 
-from remediator.core.postgres_step import CancelLongQueries, PostgresReindex, PostgresVacuum, TerminateIdle
+from remediator.core.postgres_step import (
+    CancelLongQueries,
+    PostgresDump,
+    PostgresReindex,
+    PostgresRestore,
+    PostgresVacuum,
+    TerminateIdle,
+)
 from remediator.core.step import Step
 from remediator.core.target import Workload
 from remediator.platforms import MaySend, always, ensure_may_send
+from remediator.platforms.services import postgres_backups as backups
 from remediator.platforms.services import postgres_maintenance as upkeep
 from remediator.platforms.services import postgres_signals as signals
 from remediator.platforms.services.addresses import Services
@@ -27,3 +35,5 @@ class PostgresActuator:
                 return await signals.perform(self._services, workload.service, chosen, mark, self._before)
             case PostgresVacuum() | PostgresReindex() as maintenance:
                 return await upkeep.perform(self._services, workload.service, maintenance, self._before)
+            case PostgresDump() | PostgresRestore() as backup:
+                return await backups.perform(self._services, workload.service, backup, mark, self._before)

@@ -7,7 +7,7 @@ the server, and one here that ends after it.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import TypeAlias
@@ -59,7 +59,7 @@ async def connected(services: Services, name: str, settings: str = "") -> AsyncI
         raise _not_connected(name, error) from error
     except psycopg.ProgrammingError:
         # Not chained: libpq quotes what it could not parse, and that may be the password.
-        raise NotConfigured(f"services.{name}.postgres is not an address; write postgresql://user@host/database") from None
+        raise _no_address(name) from None
     async with session:
         yield session
 
@@ -170,6 +170,23 @@ def _deadline(session: Session, seconds: float) -> Iterator[None]:
 def _hang_up(descriptor: int) -> None:
     with socket.socket(fileno=os.dup(descriptor)) as end, suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
+
+
+def variables(services: Services, name: str) -> Mapping[str, str]:
+    """The address as libpq's own programs take it from their environment, where nobody else sees the password.
+
+    Raises NotConfigured.
+    """
+    address = address_of(services, "postgres", name)
+    names = {one.keyword.decode(): one.envvar.decode() for one in psycopg.pq.Conninfo.get_defaults() if one.envvar}
+    try:
+        return {names[keyword]: str(value) for keyword, value in conninfo_to_dict(address).items() if keyword in names}
+    except psycopg.ProgrammingError:
+        raise _no_address(name) from None
+
+
+def _no_address(name: str) -> NotConfigured:
+    return NotConfigured(f"services.{name}.postgres is not an address; write postgresql://user@host/database")
 
 
 def without_password(address: str) -> str:

@@ -27,7 +27,7 @@ IDLE = sql.SQL("""
 
 LONG = sql.SQL("""
     {others} AND state = 'active' AND query_start <= clock_timestamp() - make_interval(secs => {over})
-    AND application_name <> ALL ({spare})
+    AND application_name <> ALL ({spare}) AND NOT starts_with(application_name, 'remediator')
 """)
 
 CHOSEN = sql.SQL("SELECT {key} FROM pg_stat_activity WHERE {chosen} ORDER BY {since}, pid LIMIT {at_most}")
