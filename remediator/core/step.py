@@ -134,6 +134,22 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """What the engine keeps on its disk: images, containers, volumes; and what the target itself has written."""
+
+    name: ClassVar[str] = "disk"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.READ
+    facts: ClassVar[tuple[str, ...]] = (
+        "disk.containers_bytes",
+        "disk.images_bytes",
+        "disk.target_bytes",
+        "disk.unused_images_bytes",
+        "disk.volumes_bytes",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutAge:
     """How long ago the target was rolled out (recreated) with another release."""
 
@@ -202,7 +218,7 @@ PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune
 ServiceStep = PostgresStep | RedisStep
 Step = PlatformStep | ServiceStep
 
-PlatformDiagnosis = Logs | Stats | Inspect | Events | RolloutAge | Exec
+PlatformDiagnosis = Logs | Stats | Inspect | Events | Disk | RolloutAge | Exec
 ServiceDiagnosis = RedisDiagnosis | PostgresDiagnosis | PromQL | Http
 Diagnosis = PlatformDiagnosis | ServiceDiagnosis
 

@@ -12,6 +12,7 @@ from typing import assert_never
 from remediator.core.step import (
     Check,
     Diagnosis,
+    Disk,
     Events,
     Exec,
     Healthy,
@@ -83,7 +84,7 @@ class CommandPlatform:
                 ended = await _asked(target.status, target.timeout)
                 text = readable(f"{shlex.join(target.status)}: exit status {ended.status}\n{ended.output}")
                 return Evidence(diagnosis.name, text, {"inspect.exit_code": float(ended.status)})
-            case Logs() | Stats() | Events() | RolloutAge() | Exec():
+            case Logs() | Stats() | Events() | Disk() | RolloutAge() | Exec():
                 return Evidence(diagnosis.name, f"no command for {diagnosis.name} is configured for {workload.name}")
             case _:
                 assert_never(diagnosis)
@@ -191,7 +192,7 @@ def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[s
             argv: tuple[str, ...] = getattr(target, step.name)
         case Rollback() | Exec() | Prune():
             raise _unsupported(step)
-        case Logs() | Stats() | Inspect() | Events() | RolloutAge():
+        case Logs() | Stats() | Inspect() | Events() | Disk() | RolloutAge():
             argv = ()
         case _:
             assert_never(step)

@@ -17,6 +17,7 @@ from remediator.core.playbook import brief
 from remediator.core.step import (
     Check,
     Diagnosis,
+    Disk,
     Events,
     Exec,
     Healthy,
@@ -108,6 +109,8 @@ class DockerPlatform:
             case Events():
                 names = [one.name for one in workload.instances] or [workload.name]  # no name would mean all
                 return await self._engine.read(partial(evidence.events, diagnosis, names))
+            case Disk():
+                return await self._engine.read(partial(evidence.disk, await self._present(workload)))
             case RolloutAge():
                 return await self._rollout_age(workload)
             case Exec():

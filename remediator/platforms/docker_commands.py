@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from remediator.core.step import (
     Check,
     Diagnosis,
+    Disk,
     Events,
     Exec,
     Inspect,
@@ -62,6 +63,8 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
         case Events(since):
             containers_named = " ".join(f"--filter container={shlex.quote(one.name)}" for one in workload.instances)
             return f"docker events --since {_go(since)} --until 0s {containers_named}"
+        case Disk():
+            return "docker system df -v"
         case RolloutAge():
             return f"docker inspect --format '{{{{.Created}}}} {{{{.Name}}}}' {names}"
         case _:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from remediator.core.step import Events, Logs
+from remediator.core.step import Disk, Events, Logs
 from remediator.platforms import readable
 from remediator.platforms.docker_container import Container, moment
 from remediator.platforms.docker_engine import Client, request
@@ -79,3 +79,21 @@ def events(diagnosis: Events, names: Sequence[str], client: Client) -> Evidence:
         )
     numbers = {f"events.{action}": float(sum(event["Action"] == action for event in reported)) for action in ("die", "oom")}
     return Evidence(Events.name, readable("\n".join(lines) or "no events"), numbers)
+
+
+def disk(containers: Sequence[Container], client: Client) -> Evidence:
+    """As `docker system df` counts it; of images that share layers, each layer once. Not what is free: no engine tells."""
+    used = client.df()
+    written = {one["Id"]: one.get("SizeRw", 0) for one in used["Containers"] or ()}
+    images = used["Images"] or ()
+    sizes = {
+        "images": used["LayersSize"],
+        "unused_images": sum(one["Size"] - max(0, one["SharedSize"]) for one in images if not one["Containers"]),
+        "containers": sum(written.values()),
+        "volumes": sum(max(0, one["UsageData"]["Size"]) for one in used["Volumes"] or ()),
+    }
+    own = {one.name: written.get(one.id, 0) for one in containers}
+    lines = [f"{what.replace('_', ' ')}: {size / 2**20:.1f} MiB" for what, size in sizes.items()]
+    lines += [f"{name} has written {size / 2**20:.1f} MiB outside of its volumes" for name, size in own.items()]
+    numbers = {f"disk.{what}_bytes": float(size) for what, size in sizes.items()}
+    return Evidence(Disk.name, "\n".join(lines), {**numbers, "disk.target_bytes": float(max(own.values()))})

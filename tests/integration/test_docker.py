@@ -17,7 +17,21 @@ import pytest
 
 from remediator.core.guards.blast_radius import blast_radius
 from remediator.core.snapshot import Found
-from remediator.core.step import Events, Exec, Healthy, Inspect, Logs, Prune, Restart, Rollback, RolloutAge, Start, Stats, Stop
+from remediator.core.step import (
+    Disk,
+    Events,
+    Exec,
+    Healthy,
+    Inspect,
+    Logs,
+    Prune,
+    Restart,
+    Rollback,
+    RolloutAge,
+    Start,
+    Stats,
+    Stop,
+)
 from remediator.core.target import Health, Selection, Workload
 from remediator.core.verdict import Pass, Verdict, Wait
 from remediator.platforms.docker import DockerPlatform
@@ -25,6 +39,7 @@ from remediator.platforms.docker_actions import DockerActuator
 from remediator.platforms.docker_container import parked_name
 from remediator.platforms.docker_engine import Client, DockerEngine, own_container_id, request
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
+from tests import waiting
 from tests.builders import NOW, candidate, snapshot
 from tests.docker_bench import ALLOW_ALL, Bench, Between, bench_on, standing_between
 from tests.images import Containers, engine_url, eventually, image_id, own_containers
@@ -200,6 +215,20 @@ async def test_stats_are_numbers_of_the_running_container(bench: Bench) -> None:
     assert 0 < evidence.numbers["stats.memory_ratio"] < 0.5
     assert evidence.numbers["stats.pids"] >= 1
     assert evidence.numbers["stats.cpu_percent"] >= 0
+
+
+async def test_what_a_container_writes_is_counted_by_the_engine(bench: Bench) -> None:
+    bench.containers.run("web", Cmd=["sh", "-c", "head -c 5000000 /dev/zero > /big; sleep 600"])
+    workload = await bench.one(name=bench.containers.name("web"))
+
+    async def has_written() -> bool:
+        return (await bench.platform.diagnose(Disk(), workload)).numbers["disk.target_bytes"] >= 5_000_000
+
+    await waiting.eventually(has_written)
+    evidence = await bench.platform.diagnose(Disk(), workload)
+    assert f"{bench.containers.name('web')} has written 4.8 MiB outside of its volumes" in evidence.text
+    assert evidence.numbers["disk.containers_bytes"] >= evidence.numbers["disk.target_bytes"]
+    assert evidence.numbers["disk.images_bytes"] >= 100_000, "the image of the container at least"
 
 
 async def test_inspection_tells_why_a_container_ended(bench: Bench) -> None:
@@ -493,7 +522,7 @@ async def test_the_reading_side_sends_nothing_but_get(between: Between, containe
     containers.run("web", Labels=ALLOW_ALL)
     async with bench_on(between.url, containers, threads=2, seconds=20) as bench:
         workload = await bench.one(name=containers.name("web"))
-        for look in (Logs(), Stats(), Inspect(), Events(), RolloutAge(), Exec(("true",))):
+        for look in (Logs(), Stats(), Inspect(), Events(), Disk(), RolloutAge(), Exec(("true",))):
             await bench.platform.diagnose(look, workload)
         await bench.platform.check(Healthy(), workload)
         for step in (Restart(), Start(), Stop(), Rollback("sha256:abc"), Prune(), Exec(("true",))):
