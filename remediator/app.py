@@ -185,6 +185,10 @@ async def surroundings(
             platforms["postgres"] = PostgresDatabases(settings.services)
             if may_act:
                 actuators["postgres"] = PostgresActuator(settings.services, may_send)
+        if any(endpoints.kafka for endpoints in settings.services.values()):
+            from remediator.platforms.services.kafka import KafkaClusters
+
+            platforms["kafka"] = KafkaClusters(settings.services)
         if any(endpoints.redis for endpoints in settings.services.values()):
             from remediator.platforms.services.redis import RedisCaches
             from remediator.platforms.services.redis_actions import RedisActuator

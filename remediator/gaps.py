@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from remediator.core.playbook import Playbook
 from remediator.settings import Settings
 
-ENDPOINTS = ("http", "tcp", "redis", "postgres")
+ENDPOINTS = ("http", "tcp", "redis", "postgres", "kafka")
 """Data services whose addresses stand in `services` of the configuration file, under the same names."""
 
 

@@ -93,6 +93,8 @@ class ServiceEndpoints(_Section):
     """`redis://[:password@]host:port/db`, or `file:/run/secrets/…` to read it from."""
     postgres: str = ""
     """`postgresql://user@host/db`, or `file:/run/secrets/…` to read it from."""
+    kafka: str = ""
+    """Some brokers of a cluster, `host:9092,other-host:9092`."""
     allow: frozenset[str] = frozenset()
     """Steps of data services that may be taken here: `postgres.terminate_idle`, `redis.flush`."""
     backups: Path | None = None

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "remediator" / "core").rglob("*.py"))
 HEAVY = (
+    "aiokafka",
     "docker",
     "kubernetes_asyncio",
     "sqlalchemy",
@@ -60,4 +61,6 @@ def test_help_imports_none_of_the_heavy_libraries(arguments):
 
 
 def test_listening_costs_no_platform_that_is_not_configured_and_no_migration_library():
-    assert imported("-c", "import remediator.app").isdisjoint({"docker", "sqlalchemy", "alembic", "psycopg", "redis"})
+    assert imported("-c", "import remediator.app").isdisjoint(
+        {"aiokafka", "docker", "sqlalchemy", "alembic", "psycopg", "redis"}
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar, cast, get_args
 
+from remediator.core.kafka_step import KafkaCheck, KafkaDiagnosis
 from remediator.core.postgres_step import PostgresCheck, PostgresDiagnosis, PostgresStep
 from remediator.core.redis_step import RedisCheck, RedisDiagnosis, RedisStep
 from remediator.core.step_parts import Risk, name_field
@@ -219,11 +220,11 @@ ServiceStep = PostgresStep | RedisStep
 Step = PlatformStep | ServiceStep
 
 PlatformDiagnosis = Logs | Stats | Inspect | Events | Disk | RolloutAge | Exec
-ServiceDiagnosis = RedisDiagnosis | PostgresDiagnosis | PromQL | Http
+ServiceDiagnosis = RedisDiagnosis | PostgresDiagnosis | KafkaDiagnosis | PromQL | Http
 Diagnosis = PlatformDiagnosis | ServiceDiagnosis
 
 PlatformCheck = Healthy
-ServiceCheck = Http | PromQL | Tcp | AlertResolved | RedisCheck | PostgresCheck
+ServiceCheck = Http | PromQL | Tcp | AlertResolved | RedisCheck | PostgresCheck | KafkaCheck
 Check = PlatformCheck | ServiceCheck
 
 STEPS: tuple[type[Step], ...] = get_args(Step)

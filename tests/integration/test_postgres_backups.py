@@ -138,7 +138,7 @@ async def test_a_restore_that_fails_leaves_everything_as_it_was(shop, nightly, o
 
 
 async def test_a_restore_that_does_not_end_is_killed_and_in_doubt(shop, nightly, owner, server):
-    step = PostgresRestore("nightly.dump", timeout=timedelta(seconds=3))
+    step = PostgresRestore("nightly.dump", timeout=timedelta(seconds=5))
     await owner.execute("BEGIN")
     await owner.execute("SELECT FROM orders")  # in its way, but not in that of the dump
     mark = await shop.databases.mark(step, SHOP)
@@ -148,7 +148,7 @@ async def test_a_restore_that_does_not_end_is_killed_and_in_doubt(shop, nightly,
         return (await shop.databases.observe(step, SHOP, mark)).seen == "a restore is under way"
 
     await eventually(is_under_way)
-    with pytest.raises(OutcomeUnknown, match=r"killed after 3s; dumped "):
+    with pytest.raises(OutcomeUnknown, match=r"killed after 5s; dumped "):
         await restoring
     await owner.execute("COMMIT")
 

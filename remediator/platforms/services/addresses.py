@@ -8,7 +8,7 @@ from remediator.core.target import Selection, Workload
 from remediator.ports import PermanentError
 from remediator.settings import ServiceEndpoints
 
-Kind = Literal["http", "tcp", "redis", "postgres"]
+Kind = Literal["http", "tcp", "redis", "postgres", "kafka"]
 Services = Mapping[str, ServiceEndpoints]
 
 FILE = "file:"
