@@ -184,7 +184,8 @@ def _parameters_model(kind: Any) -> type[Parameters]:
     hints = get_type_hints(kind)
     public = [parameter for parameter in fields(kind) if not parameter.metadata.get("hidden")]
     derived: dict[str, Any] = {parameter.name: _parameter(parameter, hints[parameter.name]) for parameter in public}
-    model = create_model(kind.__name__, __base__=Parameters, __doc__=kind.__doc__, **derived)
+    doc = " ".join(kind.__doc__.split())  # in one line, as the schema and a heading's text want it
+    model = create_model(kind.__name__, __base__=Parameters, __doc__=doc, **derived)
     model.kind = kind
     model.positional = next((parameter.name for parameter in public if parameter.metadata.get("positional")), "")
     return model

@@ -192,15 +192,16 @@ async def test_sizes_are_told_though_a_table_is_locked(databases, shop):
 
 
 async def test_dead_rows_are_counted(databases, shop):
-    async with client(shop) as owner:
+    async with client(shop) as owner:  # which tells of what it has done when it goes
         await owner.execute("CREATE TABLE changing WITH (autovacuum_enabled = off) AS SELECT FROM generate_series(1, 100)")
         await owner.execute("DELETE FROM changing")
 
-        async def are_dead() -> bool:
-            return "changing: about 0 rows, 100 dead" in (await databases.diagnose(PostgresSizes(), SHOP)).text
+    async def are_dead() -> bool:
+        return "changing: about 0 rows, 100 dead" in (await databases.diagnose(PostgresSizes(), SHOP)).text
 
-        await eventually(are_dead)
-        assert (await databases.diagnose(PostgresSizes(), SHOP)).numbers["postgres.sizes.dead_ratio"] > 0
+    await eventually(are_dead)
+    assert (await databases.diagnose(PostgresSizes(), SHOP)).numbers["postgres.sizes.dead_ratio"] > 0
+    async with client(shop) as owner:
         await owner.execute("DROP TABLE changing")
 
 
