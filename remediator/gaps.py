@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from remediator.core.playbook import Playbook
+from remediator.core.postgres_step import PostgresDump, PostgresRestore
 from remediator.settings import Settings
 
 ENDPOINTS = ("http", "tcp", "redis", "postgres", "kafka")
@@ -54,18 +55,21 @@ def unworkable(playbooks: Iterable[Playbook], settings: Settings) -> list[Unwork
     """What no alert can make work, whatever its labels: the service that a step asks has no address at all."""
     missing = dict(_missing(settings))
     found = [
-        Unworkable(playbook.name, step.name, missing[step.service])
+        Unworkable(playbook.name, step.name, missing.get(step.service) or missing[step.name])
         for playbook in playbooks
         for step in (*playbook.diagnose, *(rung.step for rung in playbook.ladder), *playbook.verify.checks)
-        if step.service in missing
+        if step.service in missing or step.name in missing
     ]
     return list(dict.fromkeys(found))
 
 
 def _missing(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Data services that no address is configured for, and where one would stand."""
+    """Data services that no address is configured for, steps that lack what they need, and where it would stand."""
     for service in ENDPOINTS:
         if not any(getattr(endpoints, service) for endpoints in settings.services.values()):
             yield service, f"services.<service>.{service} in the configuration file"
+    if not any(endpoints.backups for endpoints in settings.services.values()):
+        for step in (PostgresDump.name, PostgresRestore.name):
+            yield step, "services.<service>.backups in the configuration file"
     if not settings.prometheus_url:
         yield "prometheus", "REMEDIATOR_PROMETHEUS_URL"

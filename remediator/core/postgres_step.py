@@ -79,7 +79,10 @@ class PostgresDump:
 
 @dataclass(frozen=True, slots=True)
 class PostgresRestore:
-    """Replace what is in the target's PostgreSQL database by a backup, once a dump of what it holds now is on disk."""
+    """Restore a backup over the target's PostgreSQL database, once a dump of what that holds now is on disk.
+
+    What is not in the backup stays as it is.
+    """
 
     name: ClassVar[str] = "postgres.restore"
     service: ClassVar[str] = "postgres"

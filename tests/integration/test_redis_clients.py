@@ -13,19 +13,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from remediator.core.redis_step import RedisClients, RedisKillIdle
-from remediator.core.target import Workload
 from remediator.platforms.services.redis import RedisCaches
 from remediator.platforms.services.redis_actions import RedisActuator
 from remediator.ports import Facts, Happened, TransientError
-from remediator.settings import ServiceEndpoints
+from tests.redis_bench import CACHE, configured
 from tests.servers import eventually, free_port, redis_server
 
-CACHE = Workload("redis", "cache", "cache", service="cache")
 STEP = RedisKillIdle(older_than=timedelta(seconds=1), at_most=10)
-
-
-def configured(url: str) -> dict[str, ServiceEndpoints]:
-    return {"cache": ServiceEndpoints(redis=url)}
 
 
 @pytest.fixture(scope="module")

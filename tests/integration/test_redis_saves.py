@@ -9,18 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from remediator.core.redis_step import RedisInfo, RedisReplication, RedisSave, RedisSaved
-from remediator.core.target import Workload
 from remediator.platforms.services.redis import RedisCaches
 from remediator.platforms.services.redis_actions import RedisActuator
 from remediator.ports import Happened, OutcomeUnknown, PermanentError, Probe, TransientError
-from remediator.settings import ServiceEndpoints
+from tests.redis_bench import CACHE, configured
 from tests.servers import eventually, free_port, redis_server
-
-CACHE = Workload("redis", "cache", "cache", service="cache")
-
-
-def configured(url: str) -> dict[str, ServiceEndpoints]:
-    return {"cache": ServiceEndpoints(redis=url)}
 
 
 @pytest.fixture(scope="module")

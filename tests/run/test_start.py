@@ -10,6 +10,17 @@ async def test_a_playbook_that_can_never_be_verified_is_named_with_what_it_needs
         assert ("playbook.unworkable", {"playbook": "api-down", "step": "tcp", "needs": needs}) in h.log.events
 
 
+async def test_a_dump_needs_a_directory_of_backups(tmp_path):
+    services = {"shop": {"postgres": "postgresql://shop-db/shop"}}
+    dumping = PLAYBOOK.replace("restart: {timeout: 1s}", "postgres.dump")
+    async with harness(tmp_path, playbooks=[dumping], services=services) as h:
+        needs = "services.<service>.backups in the configuration file"
+        assert ("playbook.unworkable", {"playbook": "api-down", "step": "postgres.dump", "needs": needs}) in h.log.events
+    services["shop"]["backups"] = str(tmp_path)
+    async with harness(tmp_path, playbooks=[dumping], services=services) as h:
+        assert "playbook.unworkable" not in h.log.names()
+
+
 async def test_a_playbook_that_needs_nothing_is_not_named(tmp_path):
     async with harness(tmp_path) as h:
         assert "playbook.unworkable" not in h.log.names()

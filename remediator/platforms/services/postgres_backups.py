@@ -149,8 +149,11 @@ async def _dump(backups: Backups, mark: Facts, limit: timedelta, before: Callabl
 
 
 def _keep(sink: int, partial: Path, whole: Path) -> None:
+    """On the disk, by its name, before anything else is done."""
     os.fsync(sink)
     partial.rename(whole)
+    with _opened(whole.parent, os.O_RDONLY) as directory:
+        os.fsync(directory)
 
 
 def _ensure_room(directory: Path, needed_bytes: int) -> None:
