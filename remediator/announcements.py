@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from remediator.core.playbook import Playbook
+from remediator.core.redaction import redacted_all
 from remediator.core.run import Run, RunState
 from remediator.core.snapshot import Storm
 from remediator.core.verdict import Reason
@@ -59,7 +60,7 @@ def escalation(run: Run, playbook: Playbook | None, timeline: Sequence[LedgerRow
         "playbook": run.playbook,
         "escalate_to": playbook.escalate if playbook else "",
         "labels": dict(labels),
-        "annotations": dict(run.episode.annotations),
+        "annotations": redacted_all(run.episode.annotations),
         "target": run.target,
         "severity": severity_of(run),
         "reason": str(run.reason),

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from remediator.core.alert import Alert, Episode, Heard, Listed
 from remediator.core.playbook import Playbook
+from remediator.core.redaction import redacted
 from remediator.core.run import End, Run, RunEvent
 from remediator.core.snapshot import Approval, Candidate, Corroboration, LedgerFacts, Listing, Paused, Storm
 from remediator.core.step import Check, Diagnosis, Exec, Step
@@ -25,7 +26,10 @@ Facts = Mapping[str, Any]
 
 
 class PortError(Exception):
-    """Anything that a neighbour did to us. The message is for people."""
+    """Anything that a neighbour did to us. The message is for people, and keeps no secret that the neighbour put into it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class TransientError(PortError):

@@ -62,7 +62,7 @@ class Prospect:
     def command(self) -> str:
         """What a person could type instead. Raises PermanentError if what it needs is not configured."""
         step = self.candidate.step
-        return self.world.platform_of(step, self.workload).describe(step, self.workload)
+        return self.world.describe(step, self.workload)
 
     @property
     def command_or_why_not(self) -> str:

@@ -30,7 +30,6 @@ from remediator.core.target import Workload
 from remediator.core.verdict import Decision, DecisionKind, Reason
 from remediator.doubt import GOES_MAX, Doubt
 from remediator.ports import (
-    Actuator,
     Clock,
     Evidence,
     Facts,
@@ -322,7 +321,7 @@ class Remediator:
         step, workload = prospect.candidate.step, prospect.workload
         try:
             mark = await self._world.mark(step, workload)
-            actuator = self._world.actuator_of(step, workload)
+            self._world.actuator_of(step, workload)
         except TransientError:
             return await self._later(run, prospect.playbook, LOOK_AGAIN)
         except PermanentError as error:
@@ -337,11 +336,11 @@ class Remediator:
         }
         self.calls.add(run.id)
         try:
-            return await self._go_and_call(run, prospect, actuator, sent)
+            return await self._go_and_call(run, prospect, sent)
         finally:
             self.calls.discard(run.id)
 
-    async def _go_and_call(self, run: Run, prospect: Prospect, actuator: Actuator, sent: Facts) -> Next:
+    async def _go_and_call(self, run: Run, prospect: Prospect, sent: Facts) -> Next:
         candidate = prospect.candidate
 
         def work(ledger: Ledger) -> tuple[Run, Reason, datetime]:
@@ -361,7 +360,7 @@ class Remediator:
         outcome, said = "done", ""
         try:
             async with asyncio.timeout(sent["lasts"]):
-                said = await actuator.perform(step, prospect.workload, sent["mark"])
+                said = await self._world.perform(step, prospect.workload, sent["mark"])
         except TransientError as error:
             outcome, said = "not_sent", str(error)
         except PermanentError as error:

@@ -1,12 +1,16 @@
-"""The platforms and data services of this installation, asked as one. Reads only, unless actuators were built."""
+"""The platforms and data services of this installation, asked as one. Reads only, unless actuators were built.
+
+Everything that they say comes through here, and leaves without its secrets, whatever is done with it later (errors redact
+themselves: `ports.PortError`).
+"""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from remediator.core.alert import Episode, EpisodeState
 from remediator.core.guards.target import allows
+from remediator.core.redaction import redacted
 from remediator.core.snapshot import Corroboration, Found, Listing, Lookup, Neighbours, Off, Unknown
 from remediator.core.step import Check, Diagnosis, Exec, Step
 from remediator.core.target import Selection, Workload
@@ -16,6 +20,7 @@ from remediator.ports import (
     AlertSource,
     Evidence,
     Executor,
+    Facts,
     Happened,
     Observation,
     PermanentError,
@@ -29,6 +34,8 @@ from remediator.ports import (
 
 READ_SECONDS = 20.0
 EVIDENCE_CHARACTERS_MAX = 16_384
+REDACTED_CHARACTERS_MAX = 4 * EVIDENCE_CHARACTERS_MAX
+"""Of a longer text only so much of its end is looked at: 4 ms for 16,384 characters full of secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +101,16 @@ class World:
         except KeyError:
             raise PermanentError(f"remediator was started without the right to carry out {step.name}") from None
 
+    def describe(self, step: Step, workload: Workload) -> str:
+        """The command that a person could type instead. Raises PermanentError."""
+        return redacted(self.platform_of(step, workload).describe(step, workload))
+
+    async def perform(self, step: Step, workload: Workload, mark: Facts) -> str:
+        """Do it, once, and say what was done. Raises what `Actuator.perform` raises."""
+        return redacted(await self.actuator_of(step, workload).perform(step, workload, mark))
+
     async def diagnose(self, diagnosis: Diagnosis, workload: Workload, *, acting: bool) -> Evidence:
-        """One piece of evidence, bounded. What could not be gathered is said in its text: evidence never stops a run."""
+        """One piece of evidence, redacted and bounded. What could not be gathered is said in its text: it never stops a run."""
         try:
             async with asyncio.timeout(READ_SECONDS):
                 evidence = await self._diagnose(diagnosis, workload, acting=acting)
@@ -103,7 +118,8 @@ class World:
             evidence = Evidence(diagnosis.name, f"no answer within {READ_SECONDS:g} s")
         except PortError as error:
             evidence = Evidence(diagnosis.name, f"could not be gathered: {error}")
-        return replace(evidence, text=evidence.text[-EVIDENCE_CHARACTERS_MAX:])
+        text = redacted(evidence.text[-REDACTED_CHARACTERS_MAX:])  # before it is cut: half a secret is not recognised
+        return replace(evidence, text=text[-EVIDENCE_CHARACTERS_MAX:])
 
     async def _diagnose(self, diagnosis: Diagnosis, workload: Workload, *, acting: bool) -> Evidence:
         """`exec` is a write call at the engine, whatever the command does: only a run that is to act makes it, with consent."""
@@ -111,9 +127,8 @@ class World:
         if isinstance(diagnosis, Exec):
             executor = self.executors.get(workload.platform)
             if executor is None or not acting or not allows(workload, diagnosis):
-                return Evidence(
-                    diagnosis.name, f"not run (it needs mode auto and an opt-in): {platform.describe(diagnosis, workload)}"
-                )
+                command = platform.describe(diagnosis, workload)
+                return Evidence(diagnosis.name, f"not run (it needs mode auto and an opt-in): {command}")
             return await executor.diagnose_exec(diagnosis, workload)
         return await platform.diagnose(diagnosis, workload)
 
@@ -123,7 +138,8 @@ class World:
             async with asyncio.timeout(READ_SECONDS):
                 if check.service == "alert":
                     return await self._alert_resolved(episode)
-                return await self.platform_of(check, workload).check(check, workload)
+                reading = await self.platform_of(check, workload).check(check, workload)
+                return replace(reading, seen=redacted(reading.seen))
         except TimeoutError:
             return Reading(Probe.UNKNOWN, f"{check.name}: no answer within {READ_SECONDS:g} s")
         except PortError as error:
@@ -141,7 +157,7 @@ class World:
         firing = (await self.alerts.look(episode.labels)).firing
         return Reading(Probe.FAILS, "the alert still fires") if firing else Reading(Probe.HOLDS, "the alert has resolved")
 
-    async def mark(self, step: Step, workload: Workload) -> Mapping[str, Any]:
+    async def mark(self, step: Step, workload: Workload) -> Facts:
         """What to remember before the call. Raises TransientError or PermanentError."""
         try:
             async with asyncio.timeout(READ_SECONDS):
@@ -149,11 +165,12 @@ class World:
         except TimeoutError as error:
             raise TransientError(f"{workload.id} could not be looked at within {READ_SECONDS:g} s") from error
 
-    async def observe(self, step: Step, workload: Workload, mark: Mapping[str, Any]) -> Observation | None:
+    async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation | None:
         """Whether the step happened, or None while that cannot be asked. `workload` need not be found any more."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                return await self.platform_of(step, workload).observe(step, workload, mark)
+                observation = await self.platform_of(step, workload).observe(step, workload, mark)
+                return replace(observation, seen=redacted(observation.seen))
         except (TimeoutError, TransientError):
             return None
         except PermanentError as error:

@@ -14,6 +14,8 @@ from socket import gethostname
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from remediator.core.redaction import redacted
+
 ANSWER_SECONDS = 10
 
 
@@ -135,5 +137,5 @@ def _own_address() -> str:
 
 
 def complain(error: Exception) -> int:
-    print(f"remediator: {error}", file=sys.stderr)
+    print(redacted(f"remediator: {error}"), file=sys.stderr)
     return 1

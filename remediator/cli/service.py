@@ -7,6 +7,7 @@ import sys
 
 from remediator.app import BadConfiguration, store_address, usable
 from remediator.app import serve as serve_until_stopped
+from remediator.core.redaction import redacted
 from remediator.ingress.auth import BadSecretFile
 from remediator.logs import make_log, quiet_libraries
 from remediator.settings import load_settings
@@ -42,5 +43,5 @@ def migrate(_arguments: argparse.Namespace) -> int:
 
 def complain(error: Exception) -> int:
     """Say what is wrong, and that it was the caller's to get right."""
-    print(f"remediator: {error}", file=sys.stderr)
+    print(redacted(f"remediator: {error}"), file=sys.stderr)
     return 2

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from remediator.core.redaction import redacted
 from remediator.ingress.auth import Operators
 from remediator.ports import StoreUnavailable
 
@@ -69,9 +70,9 @@ class People:
 
 
 def text_of(body: Mapping[str, Any], name: str) -> str:
-    """What the body says under `name`, on one line; empty if that is no text, too long, or not printable."""
+    """What the body says under `name`, on one line, without secrets; empty if it is no text, too long, or not printable."""
     value = body.get(name)
-    text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = redacted(" ".join(value.split())) if isinstance(value, str) else ""
     return text if len(text) <= TEXT_CHARACTERS_MAX and text.isprintable() else ""
 
 

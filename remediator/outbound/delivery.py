@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from remediator.core.redaction import redacted
 from remediator.ports import (
     Announcer,
     Channel,
@@ -94,7 +95,7 @@ class Delivery:
         except PermanentError as error:
             await self._drop(attempt, str(error))
         except Exception as error:  # noqa: BLE001 - not only Transient and Timeout: an announcer's bug stays with its message
-            why = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
+            why = redacted(str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error)))
             if attempt.attempts < ATTEMPTS_MAX:
                 asked = _retry_after(error)
                 retry_at = self._clock.now() + (timedelta(seconds=asked) if asked else delay)

@@ -8,6 +8,7 @@ something is sent.
 import re
 from collections.abc import Callable
 
+from remediator.core.redaction import redacted
 from remediator.core.step import STEPS
 from remediator.core.step_parts import Risk
 from remediator.ports import TransientError
@@ -17,6 +18,7 @@ MaySend = Callable[[], bool]
 
 TEXT_MAX = 16 * 1024
 """Characters of evidence kept: enough for a person, small enough for a ledger row and a chat message's attachment."""
+LOOKED_AT_MAX = 8 * TEXT_MAX
 
 # CSI and OSC sequences, then every other control character but tab and newline, and the marks that reorder text.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -24,10 +26,15 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def readable(raw: bytes | str, at_most: int = TEXT_MAX) -> str:
-    """Text of a workload made safe to show: valid, without control characters, and only the last `at_most` characters."""
+    """Text of a workload made safe to show: valid, without control characters, and only the last `at_most` characters.
+
+    Secrets go before it is cut, because half a secret would not be recognised: of a longer text than `LOOKED_AT_MAX`, the rest.
+    """
+    unseen, raw = max(0, len(raw) - LOOKED_AT_MAX), raw[-LOOKED_AT_MAX:]
     text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-    text = _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n"))).rstrip()
-    return text if len(text) <= at_most else f"[{len(text) - at_most} characters before this left out]\n{text[-at_most:]}"
+    text = redacted(_CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))).rstrip()
+    left_out = unseen + max(0, len(text) - at_most)
+    return f"[{left_out} characters before this left out]\n{text[-at_most:]}" if left_out else text
 
 
 def expanded(allow: frozenset[str]) -> frozenset[str]:

@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from typing import assert_never
 
+from remediator.core.redaction_rules import REDACTED
 from remediator.core.step import (
     Check,
     Diagnosis,
@@ -215,6 +217,12 @@ async def _asked(argv: Sequence[str], deadline: timedelta) -> Ended:
 
 
 async def _identity(target: CommandTarget) -> str:
-    """With the exit status: `pidof` of what does not run prints nothing and exits with 1."""
+    """With the exit status: `pidof` of what does not run prints nothing and exits with 1.
+
+    A secret is not shown, and two of them must not look the same: then it is a hash of it that is compared.
+    """
     ended = await _asked(target.identity, target.timeout)
-    return f"{readable(ended.output, 500)} (exit status {ended.status})"
+    output = readable(ended.output, 500)
+    if REDACTED in output:
+        output = f"sha256:{sha256(ended.output.encode()).hexdigest()}"
+    return f"{output} (exit status {ended.status})"

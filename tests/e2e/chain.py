@@ -145,7 +145,7 @@ def whole_chain(
     with ExitStack() as stack:
         containers = stack.enter_context(own_containers())
         remediator = RemediatorProcess(home, {"web-down": playbook})
-        escalations, port, service = Escalations(), free_port(), f"web-{containers.unique}"
+        port, service = free_port(), f"web-{containers.unique}"
         notify = NOTIFY % {
             "port": remediator.port, "token_file": remediator.token_file, "send_resolved": send_resolved,
         }  # fmt: skip
@@ -154,7 +154,7 @@ def whole_chain(
         scrape = SCRAPE % {"alertmanagers": targets, "port": port, "service": service}
         prometheus = stack.enter_context(prometheus_server(scrape, RULES))
         grafana = stack.enter_context(in_a_thread(grafana_fake()))
-        stack.enter_context(in_a_thread(_listening(escalations)))
+        escalations = stack.enter_context(in_a_thread(escalation_receiver()))
         token = home / "grafana-token"
         token.write_text(GRAFANA_TOKEN)
         metrics_page = home / "metrics"
@@ -198,8 +198,8 @@ async def _exit(served: AbstractAsyncContextManager[Any]) -> None:
 
 
 @asynccontextmanager
-async def _listening(escalations: Escalations) -> AsyncIterator[Escalations]:
-    app = web.Application()
+async def escalation_receiver() -> AsyncIterator[Escalations]:
+    escalations, app = Escalations(), web.Application()
     app.router.add_post("/", escalations.take)
     async with TestServer(app) as server:
         escalations.url = str(server.make_url("/"))
