@@ -17,6 +17,8 @@ from remediator import __version__
 from remediator.clock import SystemClock, elapsed, jitter, new_id
 from remediator.core.playbook import Mode, Playbook, lowest
 from remediator.core.snapshot import Policy
+from remediator.extensions.connect import connected
+from remediator.extensions.installed import installed
 from remediator.gaps import unconfigured, unworkable
 from remediator.housekeeping import Housekeeping, Inventory
 from remediator.ingress.answers import Answers
@@ -196,6 +198,9 @@ async def surroundings(
             platforms["redis"] = RedisCaches(settings.services)
             if may_act:
                 actuators["redis"] = RedisActuator(settings.services, may_send)
+        added = await stack.enter_async_context(connected(settings.extensions, installed(), may_send if may_act else None))
+        platforms |= added.platforms
+        actuators |= added.actuators
         prometheus = PrometheusClient(session, settings.prometheus_url) if settings.prometheus_url else None
         if prometheus is not None:
             platforms["prometheus"] = prometheus
@@ -331,6 +336,8 @@ def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, play
         log.warning("webhook.unauthenticated", consequence=consequence, mode=policy.mode, configured=settings.mode)
     for neighbour in unconfigured(settings):
         log.info("not_configured", setting=neighbour.setting, consequence=neighbour.consequence)
+    for each in installed().added:
+        log.info("extension.installed", extension=each.name, package=each.package, opened=each.name in settings.extensions)
     for gap in unworkable(playbooks, settings):
         log.warning("playbook.unworkable", playbook=gap.playbook, step=gap.step, needs=gap.needs)
 

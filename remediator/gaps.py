@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from remediator.core.playbook import Playbook
 from remediator.core.postgres_step import PostgresDump, PostgresRestore
+from remediator.extensions.installed import installed
 from remediator.settings import Settings
 
 ENDPOINTS = ("http", "tcp", "redis", "postgres", "kafka")
@@ -73,3 +74,6 @@ def _missing(settings: Settings) -> Iterator[tuple[str, str]]:
             yield step, "services.<service>.backups in the configuration file"
     if not settings.prometheus_url:
         yield "prometheus", "REMEDIATOR_PROMETHEUS_URL"
+    for each in installed().added:
+        if each.name not in settings.extensions:
+            yield each.name, f"extensions.{each.name} in the configuration file"

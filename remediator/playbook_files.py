@@ -14,8 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import WithDefaultSchema
 
 from remediator.core.playbook import BreakerLimits, Limits, Need, Playbook, Rung, Verification, brief
-from remediator.core.step import DIAGNOSES, Diagnosis
+from remediator.core.step import Diagnosis
 from remediator.core.target import Selector
+from remediator.extensions.installed import diagnoses, installed
 from remediator.playbook_model import BreakerPart, LimitsPart, PlaybookFile, Target, VerifyPart, in_notation
 from remediator.playbook_model import Rung as RungPart
 from remediator.yaml_lines import FileProblem, Lines, Place, Problem, dotted, instead, load_yaml, problems_of, read_text
@@ -31,7 +32,11 @@ def parse_playbook(text: str, file: str) -> Playbook:
 
 
 def load_playbooks(directory: Path) -> tuple[Playbook, ...]:
-    """Every `*.yaml` of the directory but for `*.cases.yaml`, by name. Raises FileProblem with all problems of all files."""
+    """Every `*.yaml` of the directory but for `*.cases.yaml`, by name. Raises FileProblem with all problems of all files.
+
+    While an installed extension cannot be used, nothing is loaded: which words a file may use would not be known.
+    """
+    _need_sound_extensions()
     if not directory.is_dir():
         raise FileProblem([Problem(str(directory), 0, "", "is not a directory of playbooks")])
     strays = [
@@ -82,8 +87,17 @@ def effective_limits(playbook: Playbook) -> list[tuple[str, str]]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a playbook file, for editors. It is a little laxer than the parser."""
+    """JSON Schema (draft 2020-12) of a playbook file, for editors. It is a little laxer than the parser.
+
+    Raises FileProblem while an installed extension cannot be used.
+    """
+    _need_sound_extensions()
     return schema_of(PlaybookFile, "remediator playbook")
+
+
+def _need_sound_extensions() -> None:
+    if problems := installed().problems:
+        raise FileProblem(problems)
 
 
 def schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
@@ -216,7 +230,7 @@ def facts_of(diagnosis: type[Diagnosis]) -> tuple[str, ...]:
 
 
 def _source_of(fact: str) -> str:
-    sources = {known: kind.name for kind in DIAGNOSES for known in facts_of(kind)}
+    sources = {known: kind.name for kind in diagnoses() for known in facts_of(kind)}
     return f"add {sources[fact]} to diagnose" if fact in sources else instead(fact, sources)
 
 

@@ -30,9 +30,9 @@ from remediator.core.playbook import (
     brief,
     parse_condition,
 )
-from remediator.core.step import CHECKS, DIAGNOSES, STEPS
 from remediator.core.step_parts import Risk
 from remediator.durations import Duration, Rate
+from remediator.extensions.installed import checks, diagnoses, steps
 from remediator.playbook_steps import Bounds, Item, Part, Text, item_model, name_template
 from remediator.yaml_lines import shown
 
@@ -194,9 +194,9 @@ if TYPE_CHECKING:  # mypy sees the bases of what is derived at run time
     DiagnoseItem = Item
     VerifyItem = Item
 else:
-    LadderItem = item_model("LadderItem", Rung, "step", STEPS)
-    DiagnoseItem = item_model("DiagnoseItem", Item, "diagnosis", DIAGNOSES)
-    VerifyItem = item_model("VerifyItem", Item, "check", CHECKS)
+    LadderItem = item_model("LadderItem", Rung, "step", steps())
+    DiagnoseItem = item_model("DiagnoseItem", Item, "diagnosis", diagnoses())
+    VerifyItem = item_model("VerifyItem", Item, "check", checks())
 
 _BREAKER, _LIMITS, _VERIFY = BreakerLimits(), Limits(), Verification(checks=())
 

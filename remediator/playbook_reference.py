@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from remediator.core.matching import Matcher
 from remediator.core.playbook import Condition, RateLimit, brief
 from remediator.core.step_parts import Risk
+from remediator.extensions.installed import installed
 from remediator.playbook_files import facts_of
 from remediator.playbook_model import (
     BreakerPart,
@@ -96,7 +97,9 @@ def _item(name: str, model: type[Parameters]) -> str:
     parameters = f"\n{_table(model.model_fields, model.positional)}\n" if model.model_fields else ""
     facts = ", ".join(f"`{fact}`" for fact in facts_of(model.kind))
     found = f" Facts for `when`: {facts}." if facts else ""
-    return f"### `{name}`\n\n{model.__doc__} Risk: {risk}.{found}\n{parameters}"
+    origin = installed().origin_of(model.kind)
+    added = f" Added by {origin}." if origin else ""
+    return f"### `{name}`\n\n{model.__doc__} Risk: {risk}.{found}{added}\n{parameters}"
 
 
 def _table(fields: Mapping[str, FieldInfo], positional: str = "") -> str:

@@ -29,7 +29,7 @@ PREFIX = "REMEDIATOR_"
 NO_SETTINGS = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}OPERATOR_TOKEN"})
 """Where the file of settings is, and what an operator's command line says who they are by."""
 RETENTION_MAX = timedelta(days=36_500)
-FILE_ONLY = frozenset({"services", "commands", "storm"})
+FILE_ONLY = frozenset({"services", "commands", "storm", "extensions"})
 """Too structured for an environment variable."""
 _NOT_OURS = re.compile(r"REMEDIATOR_(?:.+_)?(?:PORT|SERVICE)(?:_.*)?")
 """Kubernetes sets these in every pod that can see a Service called `remediator`."""
@@ -169,6 +169,8 @@ class Settings(_Section):
     """The engine's address; `off`: no Docker."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
+    extensions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """By name, what installed extensions are to know. One that does not stand here is not opened."""
     max_actions: Annotated[tuple[Rate, ...], BeforeValidator(_listed)] = (
         RateLimit(20, timedelta(hours=1)),
         RateLimit(100, timedelta(days=1)),

@@ -13,6 +13,8 @@ from remediator.core.maintenance import Window
 from remediator.core.modes import effective_mode
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Policy
+from remediator.extensions.connect import unknown
+from remediator.extensions.installed import Added, installed
 from remediator.gaps import unconfigured, unworkable
 from remediator.ingress.auth import read_operators, read_secret
 from remediator.lab.playbook_tests.files import json_schema as cases_schema
@@ -40,11 +42,16 @@ def check(arguments: argparse.Namespace) -> int:
             print(problem)
         return 1
     policy = effective_policy(settings)
-    unknown = sorted(settings.playbook_modes.keys() - {playbook.name for playbook in playbooks})
-    for name in unknown:
+    no_playbooks = sorted(settings.playbook_modes.keys() - {playbook.name for playbook in playbooks})
+    for name in no_playbooks:
         print(f"REMEDIATOR_PLAYBOOK_MODES: there is no playbook {name}")
+    strangers = list(unknown(settings.extensions, installed()))
+    for stranger in strangers:
+        print(stranger)
     for playbook in playbooks:
         _show(playbook, policy)
+    for each in installed().added:
+        print(added(each, is_configured=each.name in settings.extensions))
     for window in windows:
         print(f"maintenance {planned(window, SystemClock().now())}")
     if not settings.webhook_is_authenticated:
@@ -52,13 +59,24 @@ def check(arguments: argparse.Namespace) -> int:
     for gap in (*unconfigured(settings), *unworkable(playbooks, settings)):
         print(gap)
     print(f"{len(playbooks)} playbook{'s are' if len(playbooks) != 1 else ' is'} fine")
-    return 1 if unknown else 0
+    return 1 if no_playbooks or strangers else 0
 
 
 def schema(arguments: argparse.Namespace) -> int:
-    """Print the JSON Schema of one kind of file."""
-    print(json.dumps(cases_schema() if arguments.of == "cases" else json_schema(), indent=2))
+    """Print the JSON Schema of one kind of file; 2 if an installed extension cannot be used."""
+    try:
+        printed = cases_schema() if arguments.of == "cases" else json_schema()
+    except FileProblem as error:
+        return complain(error)
+    print(json.dumps(printed, indent=2))
     return 0
+
+
+def added(each: Added, *, is_configured: bool) -> str:
+    """An installed extension as a person checks it."""
+    words = ", ".join(dict.fromkeys(kind.name for kind in each.kinds)) or "no steps of its own"
+    state = "" if is_configured else f"; off: extensions.{each.name} does not stand in the configuration file"
+    return f"extension {each.name} ({each.package}): {words}{state}"
 
 
 def planned(window: Window, now: datetime) -> str:

@@ -8,6 +8,7 @@ import sys
 from remediator.app import BadConfiguration, store_address, usable
 from remediator.app import serve as serve_until_stopped
 from remediator.core.redaction import redacted
+from remediator.extensions.connect import BadExtension
 from remediator.ingress.auth import BadSecretFile
 from remediator.logs import make_log, quiet_libraries
 from remediator.settings import load_settings
@@ -15,7 +16,7 @@ from remediator.storage.migrate import HEAD, SchemaTooNew, upgrade
 from remediator.storage.sqlite import StoreInUse
 from remediator.yaml_lines import FileProblem
 
-CANNOT_START = (BadConfiguration, BadSecretFile, FileProblem, StoreInUse, SchemaTooNew)
+CANNOT_START = (BadConfiguration, BadExtension, BadSecretFile, FileProblem, StoreInUse, SchemaTooNew)
 
 
 def serve(_arguments: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from remediator.core.alert import Alert, AlertStatus
 from remediator.core.snapshot import Corroboration, Listing
-from remediator.core.step import DIAGNOSES, Check, Diagnosis, Exec, Rollback, Step
+from remediator.core.step import Check, Diagnosis, Exec, Rollback, Step
 from remediator.core.target import Health, Instance, Selection, Workload
 from remediator.core.verdict import Reason
+from remediator.extensions.installed import diagnoses, installed
 from remediator.lab.playbook_tests.case import Alertmanager, Outcome, Presence, Prometheus, StepScript
 from remediator.lab.playbook_tests.script import OF_A_STORM, Fault, Script, kind_of
 from remediator.ports import (
@@ -43,7 +44,8 @@ def alertmanager(script: Script) -> "ScriptedAlertmanager | None":
 
 def neighbours(script: Script, alerts: "ScriptedAlertmanager | None", *, may_act: bool) -> World:
     """What remediator asks and, where it may, acts on."""
-    platforms = {name: ScriptedPlatform(name, script) for name in (PLATFORM, *SERVICES)}
+    added = [each.name for each in installed().added]
+    platforms = {name: ScriptedPlatform(name, script) for name in (PLATFORM, *SERVICES, *added)}
     writing = platforms if may_act else {}
     return World(
         platforms,
@@ -88,7 +90,7 @@ class ScriptedPlatform:
         return replace(found, instances=tuple(instances))
 
     async def diagnose(self, diagnosis: Diagnosis, workload: Workload) -> Evidence:
-        facts = next(getattr(kind, "facts", ()) for kind in DIAGNOSES if kind.name == diagnosis.name)
+        facts = next(getattr(kind, "facts", ()) for kind in diagnoses() if kind.name == diagnosis.name)
         numbers = {fact: value for fact, value in self.script.world.numbers.items() if fact in facts}
         return Evidence(diagnosis.name, "as the case says", numbers)
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from remediator.core.playbook import brief
 from remediator.core.run import ENDED, RunState
-from remediator.core.step import STEPS
 from remediator.core.verdict import DecisionKind, Reason
+from remediator.extensions.installed import steps
 from remediator.lab.playbook_tests.case import Line, Outcome
 from remediator.ports import Happened, LedgerKind, LedgerRow, Message
 from remediator.yaml_lines import instead, shown
@@ -66,7 +66,7 @@ def sentence_of(text: str) -> str:
     return text
 
 
-_STEP_NAMES = [step.name for step in STEPS]
+_STEP_NAMES = [step.name for step in steps()]
 
 
 def _one_of(word: str, allowed: Iterable[str], text: str) -> None:
