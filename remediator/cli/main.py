@@ -58,6 +58,15 @@ def parser() -> argparse.ArgumentParser:
     )
     test.add_argument("--only", metavar="TEXT", default="", help="only cases with this in their name")
 
+    rules = command(
+        "rules",
+        "Print Prometheus rules for the services of a file.",
+        "remediator rules services.yaml --output rules/services.rules.yaml",
+        "rules:rules",
+    )
+    rules.add_argument("services", help="the file that names them")
+    rules.add_argument("--output", metavar="FILE", default="", help="write them there, once everything is right")
+
     explain = command(
         "explain",
         "Show what would be decided about an alert, guard by guard.",
@@ -111,11 +120,11 @@ def parser() -> argparse.ArgumentParser:
 
     schema = command(
         "schema",
-        "Print the JSON Schema of playbooks or of their cases, for editors.",
+        "Print the JSON Schema of playbooks, of their cases or of services, for editors.",
         "remediator schema > playbook.schema.json",
         "playbooks:schema",
     )
-    schema.add_argument("of", nargs="?", choices=("playbook", "cases"), default="playbook", help="which of the two files")
+    schema.add_argument("of", nargs="?", choices=("playbook", "cases", "services"), default="playbook", help="which file")
     command("migrate", "Bring the store's schema up to date.", "remediator migrate", "service:migrate")
 
     demo = command("demo", "Break a small service and watch it being repaired.", "remediator demo --keep", "demo:demo")

@@ -20,6 +20,7 @@ from remediator.ingress.auth import read_operators, read_secret
 from remediator.lab.playbook_tests.files import json_schema as cases_schema
 from remediator.maintenance_file import load_windows
 from remediator.playbook_files import effective_limits, json_schema, load_playbooks
+from remediator.services_file import json_schema as services_schema
 from remediator.settings import load_settings
 from remediator.yaml_lines import FileProblem
 
@@ -64,8 +65,9 @@ def check(arguments: argparse.Namespace) -> int:
 
 def schema(arguments: argparse.Namespace) -> int:
     """Print the JSON Schema of one kind of file; 2 if an installed extension cannot be used."""
+    schemas = {"playbook": json_schema, "cases": cases_schema, "services": services_schema}
     try:
-        printed = cases_schema() if arguments.of == "cases" else json_schema()
+        printed = schemas[arguments.of]()
     except FileProblem as error:
         return complain(error)
     print(json.dumps(printed, indent=2))

@@ -41,14 +41,15 @@ def bind_relation(text: str, labels: Mapping[str, str]) -> str | Unbound:
 
 
 def bind_promql(text: str, labels: Mapping[str, str]) -> str | Unbound:
-    """Fill the placeholders of a PromQL query, quoted for a double-quoted PromQL string.
+    """Fill the placeholders of a PromQL query, quoted for a double-quoted PromQL string."""
+    return _bind(text, labels, promql_quoted)
+
+
+def promql_quoted(value: str) -> str:
+    """`value` as it stands between double quotes in PromQL.
 
     The escapes are those of Go string literals, which PromQL uses (Prometheus documentation, "String literals").
     """
-    return _bind(text, labels, _promql_quoted)
-
-
-def _promql_quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -32,6 +32,7 @@ COMMANDS = [
     "reject",
     "breaker",
     "test",
+    "rules",
     "schema",
     "migrate",
     "demo",

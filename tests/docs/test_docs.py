@@ -12,6 +12,7 @@ from remediator.cli.main import main, parser
 from remediator.core.playbook import brief
 from remediator.maintenance_file import parse_windows
 from remediator.playbook_files import parse_playbook
+from remediator.services_file import parse_services
 from remediator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,11 @@ def test_every_setting_is_documented_with_its_default():
 def test_the_maintenance_example_is_valid():
     text = next(block for block in blocks(CONFIGURATION, "yaml") if block.startswith("windows:"))
     assert [window.name for window in parse_windows(text, "maintenance.yaml")] == ["database-upgrade", "nightly-batch"]
+
+
+def test_the_services_example_is_valid():
+    text = next(iter(blocks((ROOT / "docs/services.md").read_text(), "yaml")))
+    assert [service.name for service in parse_services(text, "s").services] == ["shop-api", "shop-cache", "shop-db", "payments"]
 
 
 def test_the_configuration_example_is_valid():

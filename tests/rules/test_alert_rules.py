@@ -1,9 +1,6 @@
 """The alert rules: promtool agrees, every alert says what to do, and every playbook has an alert that it can answer."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +12,7 @@ from remediator.core.playbook import Playbook
 from remediator.core.template import labels_in
 from remediator.playbook_files import load_playbooks
 from remediator.telemetry import Metrics
+from tests.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted((ROOT / "alert_rules").glob("*.rules.yaml"))
@@ -28,14 +26,6 @@ ALERTS = [
 ]
 PLAYBOOKS = [pytest.param(playbook, id=playbook.name) for playbook in load_playbooks(ROOT / "playbooks")]
 RUNBOOK_URL = re.compile(r"https://runbooks\.example\.com/(?P<page>[a-z-]+\.md)(#(?P<section>[a-z]+))?")
-
-
-def promtool(*arguments: str | Path) -> None:
-    """Run it and show what it says if it objects. Skips where it is not installed, but never on the build machine."""
-    if shutil.which("promtool") is None and os.environ.get("CI") != "true":
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_promtool_accepts_every_rule_file():
