@@ -248,7 +248,7 @@ async def running(
         read_secret("REMEDIATOR_WEBHOOK_BASIC_FILE", settings.webhook_basic_file),
     )
     people = People(read_operators(settings.operators_file))
-    shelf = Shelf(settings.playbooks, settings.maintenance_file, configured, clock, metrics, log)
+    shelf = Shelf(settings, configured, clock, metrics, log)
     if problems := shelf.load():
         raise BadConfiguration("\n".join(problems))
     async with AsyncExitStack() as stack:
@@ -305,7 +305,7 @@ async def running(
 
 
 async def serve(settings: Settings, log: Log, around: Surroundings | None = None) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP loads playbooks and planned maintenance anew. `around` as in `running`."""
+    """Run until SIGTERM or SIGINT; SIGHUP loads playbooks, planned maintenance and services anew. `around` as in `running`."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with running(settings, log, around=around, upgrade=upgrade_apart) as app:

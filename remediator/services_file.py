@@ -1,4 +1,7 @@
-"""The services file: YAML -> pydantic. Every error names file, line, field and what to write."""
+"""The services file: YAML -> pydantic -> `core.dependencies.Dependencies`, and what `remediator rules` makes rules of.
+
+Every error names file, line, field and what to write.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,10 +13,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
-from remediator.core.dependencies import cycle_in
+from remediator.core.dependencies import CAUSES, RECOVERY, Dependencies, cycle_in, everything_needed
 from remediator.core.template import NAME
 from remediator.durations import Duration
 from remediator.playbook_files import schema_of
+from remediator.playbook_model import Match, UpToDay
 from remediator.playbook_steps import Bounds, Part, Text
 from remediator.yaml_lines import FileProblem, Place, Problem, dotted, instead, load_yaml, problems_of, read_text, shown
 
@@ -25,6 +29,11 @@ RUNBOOKS = "https://runbooks.example.com"
 def load_services(path: Path) -> "ServicesFile":
     """What the file says. Raises FileProblem with all that is wrong."""
     return parse_services(read_text(path), str(path))
+
+
+def load_dependencies(path: Path | None) -> Dependencies:
+    """Who needs whom, by the file; without one nobody needs anybody. Raises FileProblem with all that is wrong."""
+    return Dependencies() if path is None else load_services(path).dependencies
 
 
 def parse_services(text: str, file: str) -> "ServicesFile":
@@ -170,7 +179,20 @@ class ServicesFile(Part):
     services: tuple[ServicePart, ...] = Field(
         min_length=1, max_length=SERVICES_MAX, examples=["[{name: shop-api, job: shop}]"], description="The services."
     )
+    causes: tuple[Match, ...] = Field(
+        default=CAUSES,
+        min_length=1,
+        max_length=20,
+        description="Which alerts of a service hold back what needs it: those that meet all of these.",
+    )
+    recovery: UpToDay = Field(
+        default=RECOVERY, description="How long a service may get well by itself after what it needs has done so."
+    )
     runbooks: Address = Field(default=RUNBOOKS, description="Where docs/runbooks/ is published, for `runbook_url`.")
+
+    @property
+    def dependencies(self) -> Dependencies:
+        return Dependencies(needs_of(self.services), self.causes, self.recovery)
 
 
 # --- Between the services ---------------------------------------------------------------------------------------------
@@ -189,6 +211,11 @@ def wrong_between(services: Sequence[ServicePart]) -> Iterator[tuple[Place, str]
         first, *others = cycle
         circle = f"{first} needs {', which needs '.join(others)}"
         yield ("services", places[first], "needs"), f"nothing could ever be repaired first: {circle}; leave one of these out"
+
+
+def needs_of(services: Sequence[ServicePart]) -> Mapping[str, frozenset[str]]:
+    """Each service with all that it needs, directly or not. Nothing must be wrong between them."""
+    return everything_needed(_needs(services))
 
 
 def _needs(services: Sequence[ServicePart]) -> Mapping[str, Sequence[str]]:

@@ -145,6 +145,8 @@ class Settings(_Section):
     playbooks: Path = Path("playbooks")
     maintenance_file: Path | None = None
     """Planned maintenance: windows in which alerts are left to people."""
+    services_file: Path | None = None
+    """Who needs whom: what a service needs is repaired before it."""
     store: str = "sqlite:///data/remediator.db"
     listen: str = ":9595"
     webhook_token_file: Path | None = None

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,10 @@ from remediator.core.snapshot import Policy, Snapshot
 from remediator.core.target import Workload
 from remediator.core.verdict import Decision
 from remediator.ingress.payload import NotAMessage, parse
-from remediator.maintenance_file import load_windows
-from remediator.playbook_files import load_playbooks
 from remediator.ports import Evidence, StoreUnavailable
 from remediator.prospect import Choice, Prospect, choose, gather, look_up
 from remediator.settings import Settings, load_settings
+from remediator.shelf import read_files
 from remediator.storage.address import Address, PostgresAddress
 from remediator.storage.database import Database, SqliteDatabase
 from remediator.storage.ledger import SqlLedger
@@ -42,12 +40,12 @@ def explain(arguments: argparse.Namespace) -> int:
         text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text()
         alerts = _alerts_of(text)
         settings = load_settings(os.environ)
-        index = PlaybookIndex(load_playbooks(settings.playbooks))
-        policy = replace(effective_policy(settings), maintenance=load_windows(settings.maintenance_file))
+        files = read_files(settings)
     except (*CANNOT_START, OSError, UnicodeDecodeError, NotAMessage) as error:
         return complain(error)
     try:
-        return asyncio.run(_explain_all(alerts, settings, index, policy))
+        policy = files.applied_to(effective_policy(settings))
+        return asyncio.run(_explain_all(alerts, settings, PlaybookIndex(files.playbooks), policy))
     except (*CANNOT_START, StoreUnavailable) as error:
         return complain(error)
 

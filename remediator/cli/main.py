@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "remediator rules services.yaml --output rules/services.rules.yaml",
         "rules:rules",
     )
-    rules.add_argument("services", help="the file that names them")
+    rules.add_argument("services", nargs="?", help="the services; by default those of REMEDIATOR_SERVICES_FILE")
     rules.add_argument("--output", metavar="FILE", default="", help="write them there, once everything is right")
 
     explain = command(

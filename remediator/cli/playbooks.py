@@ -18,10 +18,10 @@ from remediator.extensions.installed import Added, installed
 from remediator.gaps import unconfigured, unworkable
 from remediator.ingress.auth import read_operators, read_secret
 from remediator.lab.playbook_tests.files import json_schema as cases_schema
-from remediator.maintenance_file import load_windows
-from remediator.playbook_files import effective_limits, json_schema, load_playbooks
+from remediator.playbook_files import effective_limits, json_schema
 from remediator.services_file import json_schema as services_schema
 from remediator.settings import load_settings
+from remediator.shelf import read_files
 from remediator.yaml_lines import FileProblem
 
 
@@ -36,13 +36,14 @@ def check(arguments: argparse.Namespace) -> int:
         complain(error)
         return 1
     try:
-        playbooks = load_playbooks(Path(arguments.directory) if arguments.directory else settings.playbooks)
-        windows = load_windows(settings.maintenance_file)
+        if arguments.directory:
+            settings = settings.model_copy(update={"playbooks": Path(arguments.directory)})
+        files = read_files(settings)
     except FileProblem as error:
         for problem in error.problems:
             print(problem)
         return 1
-    policy = effective_policy(settings)
+    policy, playbooks = effective_policy(settings), files.playbooks
     no_playbooks = sorted(settings.playbook_modes.keys() - {playbook.name for playbook in playbooks})
     for name in no_playbooks:
         print(f"REMEDIATOR_PLAYBOOK_MODES: there is no playbook {name}")
@@ -53,8 +54,11 @@ def check(arguments: argparse.Namespace) -> int:
         _show(playbook, policy)
     for each in installed().added:
         print(added(each, is_configured=each.name in settings.extensions))
-    for window in windows:
+    for window in files.windows:
         print(f"maintenance {planned(window, SystemClock().now())}")
+    for service, needed in files.dependencies.needs.items():
+        if needed:
+            print(f"service {service} needs {', '.join(sorted(needed))}")
     if not settings.webhook_is_authenticated:
         print("the webhook is not authenticated: the mode stays at suggest (REMEDIATOR_WEBHOOK_TOKEN_FILE)")
     for gap in (*unconfigured(settings), *unworkable(playbooks, settings)):

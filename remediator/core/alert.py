@@ -8,6 +8,8 @@ from hashlib import sha256
 
 WATCHDOG = "Watchdog"
 """The customary name of the alert that always fires. It is no incident: only its absence is."""
+SERVICE = "service"
+"""The label that says which service an alert is about."""
 
 
 class AlertStatus(StrEnum):

@@ -1,11 +1,12 @@
 """Everything that a guard may see. Each fact is known or Unknown: `None` never means "could not ask"."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 
-from remediator.core.alert import Episode
+from remediator.core.alert import SERVICE, Episode
+from remediator.core.dependencies import Dependencies
 from remediator.core.maintenance import Window
 from remediator.core.playbook import Limits, Mode, Playbook, RateLimit
 from remediator.core.step import Step
@@ -93,6 +94,12 @@ class Candidate:
         return self.workload.id if self.workload else ""
 
     @property
+    def services(self) -> frozenset[str]:
+        """Whom the alert is about and whose the target is, by name; most often that is one."""
+        owner = self.workload.service if self.workload else ""
+        return frozenset({self.episode.labels.get(SERVICE, ""), owner} - {""})
+
+    @property
     def disturbs(self) -> bool:
         """Whether users may notice the step: what is unknown holds it back."""
         return self.step.risk in (Risk.DISRUPTIVE, Risk.DESTRUCTIVE)
@@ -156,6 +163,19 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """An alert of a service that this one needs. `over_at`: when it ended, if it has."""
+
+    service: str
+    alertname: str
+    since: datetime
+    over_at: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.service} ({self.alertname} since {self.since:%H:%M:%S})"
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerFacts:
     """Answers to the questions that guards ask of the ledger, read in one transaction.
 
@@ -180,6 +200,10 @@ class LedgerFacts:
     """Runs of the same playbook, this one not counted, that hold a target."""
     open_causes: tuple[str, ...] = ()
     """Open episodes that meet `hold_if`, in words."""
+    needed: tuple[Cause, ...] = ()
+    """What is ill, or was until lately, of the services that this one needs; the oldest first."""
+    ahead: tuple[str, ...] = ()
+    """Services that other runs are at work on: needed ones, and those that need the same one that was ill lately."""
     previous_release: str = ""
     in_flight: frozenset[str] = frozenset()
     """Instances of the target's service, by name, that other runs are at work on."""
@@ -210,6 +234,7 @@ class Policy:
     """An episode not heard of for this long is stale. Alertmanager's default `repeat_interval` is 4 h: stay above it."""
     storm: StormLimits = StormLimits()
     maintenance: tuple[Window, ...] = ()
+    dependencies: Dependencies = field(default_factory=Dependencies)
     watchdog_within: timedelta | None = None
     """The Watchdog alert must have been heard of within this for `auto`; None: it is not expected."""
     approval_within: timedelta = timedelta(minutes=30)

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     MONITOR_SUSPECT = "monitor_suspect"
     CORROBORATION_UNKNOWN = "corroboration_unknown"
     LOCKED = "locked"
+    IN_TURN = "in_turn"
+    """What the target needs is being repaired, or something else that needs the same."""
     COOLDOWN = "cooldown"
     RATE_TARGET = "rate_target"
     RATE_PLAYBOOK = "rate_playbook"

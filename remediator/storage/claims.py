@@ -24,6 +24,7 @@ from remediator.storage.approvals import SqlApprovals
 from remediator.storage.breakers import SqlBreakers
 from remediator.storage.codec import load, micros, moment
 from remediator.storage.database import Database
+from remediator.storage.dependencies import SqlDependencies
 from remediator.storage.episodes import SqlEpisodes
 from remediator.storage.heartbeats import SqlHeartbeats
 from remediator.storage.releases import SqlReleases
@@ -58,6 +59,7 @@ class Parts(Protocol):
     breakers: SqlBreakers
     storms: SqlStorms
     heartbeats: SqlHeartbeats
+    dependencies: SqlDependencies
 
 
 class SqlClaims:
@@ -72,6 +74,7 @@ class SqlClaims:
 
     def facts(self, candidate: Candidate, episode: Episode | None = None) -> LedgerFacts:
         parts, target, playbook, limits = self._parts, candidate.target, candidate.playbook.name, candidate.limits
+        needed = parts.dependencies.causes(candidate)
         return LedgerFacts(
             paused=self.paused(),
             episode=episode or self._episode(candidate.episode.id),
@@ -87,6 +90,8 @@ class SqlClaims:
             openings_of_playbook=(*parts.breakers.openings_of(playbook), (target, candidate.episode.opened_at)),
             others_in_flight=self._db.one(OTHERS_IN_FLIGHT, run=candidate.run, playbook=playbook)["others"],
             open_causes=self._open_causes(candidate),
+            needed=needed,
+            ahead=parts.dependencies.ahead_of(candidate, needed),
             previous_release=parts.releases.previous(candidate.workload) if candidate.workload else "",
             in_flight=self._in_flight(candidate.workload, candidate.run) if candidate.workload else frozenset(),
             storm=parts.storms.current(),

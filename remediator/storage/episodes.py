@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from remediator.core.alert import Alert, Episode, EpisodeState, Heard, Listed, episode_key, hear
+from remediator.core.alert import SERVICE, Alert, Episode, EpisodeState, Heard, Listed, episode_key, hear
 from remediator.core.matching import Matcher, MatchOp
 from remediator.core.verdict import Reason
 from remediator.storage.codec import dump, load, micros, micros_or_none, moment, moment_or_none
@@ -24,9 +24,10 @@ LAST = """
                          (SELECT max(id) FROM episodes WHERE key = :key AND state <> 'open'))
 """
 INSERT = """
-    INSERT INTO episodes (id, key, alertname, fingerprint, labels, annotations, state, confirmed,
+    INSERT INTO episodes (id, key, alertname, service, fingerprint, labels, annotations, state, confirmed,
                           starts_at, opened_at, heard_at, ends_at)
-    VALUES (:id, :key, :alertname, :fingerprint, :labels, :annotations, 'open', :confirmed, :starts_at, :at, :at, NULL)
+    VALUES (:id, :key, :alertname, :service, :fingerprint, :labels, :annotations, 'open', :confirmed,
+            :starts_at, :at, :at, NULL)
 """
 REFRESH = "UPDATE episodes SET heard_at = :at, confirmed = :confirmed WHERE id = :id"
 CONFIRM = "UPDATE episodes SET confirmed = 1, listed_at = :at WHERE id = :id"
@@ -205,6 +206,7 @@ class SqlEpisodes:
             INSERT,
             key=key,
             alertname=alert.labels.get("alertname", ""),
+            service=alert.labels.get(SERVICE, ""),
             fingerprint=alert.fingerprint,
             labels=dump(alert.labels),
             annotations=dump(alert.annotations),

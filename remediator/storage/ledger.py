@@ -8,6 +8,7 @@ from remediator.storage.approvals import SqlApprovals
 from remediator.storage.breakers import SqlBreakers
 from remediator.storage.claims import SqlClaims
 from remediator.storage.database import Database
+from remediator.storage.dependencies import SqlDependencies
 from remediator.storage.episodes import SqlEpisodes
 from remediator.storage.heartbeats import SqlHeartbeats
 from remediator.storage.inbox import SqlInbox
@@ -32,6 +33,7 @@ class SqlLedger:
         self.breakers = SqlBreakers(db)
         self.storms = SqlStorms(db, policy)
         self.heartbeats = SqlHeartbeats(db)
+        self.dependencies = SqlDependencies(db, policy)
         self.claims = SqlClaims(db, self, policy)
         self.switch = SqlSwitch(db)
         self.outbox = SqlOutbox(db)

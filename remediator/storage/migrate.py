@@ -7,7 +7,7 @@ from pathlib import Path
 
 from remediator.storage.address import SQLITE, Address, PostgresAddress, parse_address
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code needs. A test holds it against `migrations/versions/`."""
 
 

@@ -72,6 +72,7 @@ MOVE = """
 FENCE = "SELECT 1 FROM runs WHERE id = :id AND fence = :fence"
 UNLOCK = "DELETE FROM locks WHERE run_id = :id RETURNING target"
 WAKE_LOCKED = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'locked' AND target = :target"
+WAKE_NEXT = "UPDATE runs SET due_at = :at WHERE state = 'waiting' AND reason = 'in_turn'"
 GET = "SELECT * FROM runs WHERE id = :id"
 LAST_END = "SELECT state, reason, finished_at FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
 LAST_OF = "SELECT * FROM runs WHERE episode_id = :episode ORDER BY id DESC LIMIT 1"
@@ -149,6 +150,7 @@ class SqlRuns:
         if ended:
             for unlocked in self._db.all(UNLOCK, id=run.id):
                 self._db.run(WAKE_LOCKED, target=unlocked["target"], at=micros(at))
+                self._db.later(WAKE_NEXT, at=micros(at))
         return moved
 
     def append(self, run: Run, *rows: LedgerRow) -> None:

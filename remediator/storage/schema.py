@@ -43,9 +43,12 @@ episodes = Table(
     Column("ends_at", BigInteger),
     Column("muted", Text, nullable=False, server_default=text("''")),
     Column("listed_at", BigInteger),
+    Column("service", Text, nullable=False, server_default=text("''")),
     _partial("episodes_open", "key", where="state = 'open'", unique=True),
     _partial("episodes_open_name", "alertname", where="state = 'open'"),
     _partial("episodes_open_heard", "heard_at", where="state = 'open'"),
+    _partial("episodes_open_service", "service", where="state = 'open'"),
+    _partial("episodes_resolved_service", "service", "heard_at", where="state = 'resolved'"),
     _partial("episodes_over", "key", "id", where="state <> 'open'"),
     _partial("episodes_over_heard", "heard_at", "id", where="state <> 'open'"),
 )

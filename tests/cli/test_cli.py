@@ -19,6 +19,7 @@ from remediator.cli.main import parser
 from remediator.storage.migrate import HEAD
 from tests.builders import PLAYBOOK, webhook_alert, webhook_message
 from tests.fakes import FakePlatform, Harness, harness
+from tests.servers import eventually
 
 ANN = {"REMEDIATOR_OPERATOR_TOKEN": "s3cret"}
 COMMANDS = [
@@ -105,6 +106,23 @@ class TestCheck:
         assert ran.returncode == 0, ran.stderr
         assert 'maintenance always (ann): service="shop-db": in force now; it never ends' in ran.stdout
         assert 'maintenance old (ann): service="shop-db": over since 2020-01-02 00:00 UTC: remove it' in ran.stdout
+
+    def test_who_needs_whom_is_listed_and_a_circle_is_named_with_its_line(self, shop):
+        file = shop / "services.yaml"
+        file.write_text("services:\n- {name: web, needs: [api]}\n- {name: api, needs: [db]}\n- {name: db}\n")
+        ran = remediator("check", cwd=shop, REMEDIATOR_CONFIG="config.yaml", REMEDIATOR_SERVICES_FILE="services.yaml")
+        assert ran.returncode == 0, ran.stderr
+        assert [line for line in ran.stdout.splitlines() if line.startswith("service ")] == [
+            "service api needs db",
+            "service web needs api, db",
+        ]
+        file.write_text(file.read_text().replace("name: db", "name: db, needs: [web]"))
+        ran = remediator("check", cwd=shop, REMEDIATOR_CONFIG="config.yaml", REMEDIATOR_SERVICES_FILE="services.yaml")
+        assert ran.returncode == 1
+        assert (
+            "services.yaml:2: services[0].needs: nothing could ever be repaired first: web needs api, which needs db"
+            in ran.stdout
+        )
 
     def test_a_wrong_maintenance_file_is_named_with_its_line(self, shop):
         (shop / "plan.yaml").write_text("windows:\n  - name: x\n    who: ann\n    matcher: []\n")
@@ -196,6 +214,24 @@ class TestExplain:
         assert ran.returncode == 2
         assert ran.stderr.startswith("remediator: ")
         assert "Traceback" not in ran.stderr
+
+    async def test_what_a_service_needs_and_is_ill_is_shown_with_since_when(self, shop):
+        services = shop / "services.yaml"
+        services.write_text("services: [{name: shop-api, needs: [shop-db]}, {name: shop-db}]")
+        async with harness(shop, services_file=services) as h:
+            await h.post(webhook_message(webhook_alert(alertname="DatabaseDown", service="shop-db")))
+            await eventually(lambda: h.app.store.run(lambda ledger: ledger.episodes.count_open() == 1))
+            ran = await asyncio.to_thread(
+                self.explain,
+                shop,
+                webhook_message().decode(),
+                REMEDIATOR_STORE=f"sqlite:///{shop / 'remediator.db'}",
+                REMEDIATOR_SERVICES_FILE=str(services),
+            )
+        assert re.search(
+            r"decision  wait \(cause_open\): first its cause: shop-db \(DatabaseDown since \d\d:\d\d:\d\d\)", ran.stdout
+        )
+        assert re.search(r"^  hold +wait +first its cause: shop-db", ran.stdout, re.MULTILINE)
 
     def test_nothing_is_written(self, shop):
         before = sorted(path.name for path in shop.iterdir())

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.core.dependencies import cycle_in
+from remediator.core.dependencies import Dependencies, cycle_in, everything_needed
 
 services = st.sampled_from("abcdef")
 graphs = st.dictionaries(services, st.lists(services, max_size=3, unique=True))
@@ -23,6 +23,28 @@ def test_a_cycle_is_told_from_a_service_to_itself():
 
 def test_nothing_needs_itself():
     assert cycle_in({"db": ["db"]}) == ["db", "db"]
+
+
+def test_what_is_needed_by_what_one_needs_is_needed_too():
+    needs = everything_needed({"web": ["api"], "api": ["db", "cache"], "db": [], "cache": [], "reports": ["db"]})
+    assert needs["web"] == {"api", "db", "cache"}
+    assert needs["reports"] == {"db"}
+    assert needs["db"] == frozenset()
+
+
+def test_several_need_what_each_of_them_needs_and_a_stranger_nothing():
+    known = Dependencies(everything_needed({"api": ["db"], "web": ["cache"], "db": [], "cache": []}))
+    assert known.needed_by(["api", "web"]) == {"db", "cache"}
+    assert known.needed_by(["billing"]) == known.needed_by([]) == frozenset()
+
+
+@given(graphs)
+def test_needing_is_passed_on_and_nothing_needs_itself(needs):
+    if not cycle_in(needs):
+        found = everything_needed(needs)
+        for service, needed in found.items():
+            assert service not in needed
+            assert needed == set(needs.get(service, ())).union(*(found[each] for each in needs.get(service, ())))
 
 
 @given(graphs)

@@ -6,12 +6,14 @@ from typing import ClassVar
 import pytest
 
 from remediator.core.alert import EpisodeState
+from remediator.core.dependencies import Dependencies
 from remediator.core.guards import GUARDS
 from remediator.core.guards.alive import alive
 from remediator.core.guards.approval import approval
 from remediator.core.guards.breaker import breaker
 from remediator.core.guards.cooldown import cooldown
 from remediator.core.guards.hold import hold
+from remediator.core.guards.in_turn import in_turn
 from remediator.core.guards.lock import lock
 from remediator.core.guards.mode import mode
 from remediator.core.guards.rate import rate
@@ -20,7 +22,7 @@ from remediator.core.guards.switch import switch
 from remediator.core.guards.target import target
 from remediator.core.playbook import BreakerLimits, Limits, Mode, RateLimit
 from remediator.core.redis_step import RedisFlush
-from remediator.core.snapshot import Found, Paused, Policy, Result, Score, Unknown
+from remediator.core.snapshot import Cause, Found, Paused, Policy, Result, Score, Unknown
 from remediator.core.step import Exec, Restart, Rollback
 from remediator.core.template import Unbound
 from remediator.core.verdict import Ask, Pass, Reason, Refuse, Suggest, Wait
@@ -39,8 +41,8 @@ def limited(**limits):
 def test_the_guards_speak_in_a_fixed_order_of_which_the_last_is_who_may():
     names = [guard.__name__ for guard in GUARDS]
     assert " ".join(names) == (
-        "alive switch silence maintenance target hold settle corroborate lock cooldown rate breaker masking blast_radius storm"
-        " mode approval"
+        "alive switch silence maintenance target hold settle corroborate lock in_turn cooldown rate breaker masking"
+        " blast_radius storm mode approval"
     )
 
 
@@ -121,6 +123,39 @@ class TestHold:
 
     def test_no_cause_is_open(self):
         assert isinstance(hold(candidate(), snapshot(), NOW), Pass)
+
+    def test_a_service_waits_for_one_that_it_needs_and_is_told_which_and_since_when(self):
+        ill = Cause("shop-db", "DatabaseDown", NOW - MINUTE)
+        verdict = hold(candidate(), snapshot(needed=(ill,)), NOW)
+        assert (verdict.reason, verdict.seen) == (Reason.CAUSE_OPEN, "first its cause: shop-db (DatabaseDown since 02:59:00)")
+
+    def test_a_cause_that_is_known_both_ways_is_told_once(self):
+        ill = Cause("shop-db", "DatabaseDown", NOW)
+        verdict = hold(candidate(), snapshot(needed=(ill,), open_causes=("DatabaseDown", "HostDown")), NOW)
+        assert verdict.seen == "first its cause: shop-db (DatabaseDown since 03:00:00), HostDown"
+
+    @pytest.mark.parametrize(("ago", "passes"), [(timedelta(), False), (MINUTE - MICROSECOND, False), (MINUTE, True)])
+    def test_then_it_has_the_time_of_its_recovery_to_get_well_by_itself(self, ago, passes):
+        over = [Cause("shop-db", "DatabaseDown", NOW - HOUR, NOW - ago), Cause("cache", "RedisDown", NOW - HOUR, NOW - MINUTE)]
+        policy = Policy(mode=Mode.AUTO, dependencies=Dependencies(recovery=MINUTE))
+        verdict = hold(candidate(), snapshot(policy, needed=tuple(over)), NOW)
+        assert isinstance(verdict, Pass) == passes
+        assert passes or (verdict.reason, verdict.retry_at) == (Reason.SETTLING, NOW - ago + MINUTE)
+        assert passes or verdict.seen.startswith("shop-db has been well since")
+
+    def test_one_that_is_still_ill_counts_more_than_one_that_is_well_again(self):
+        causes = (Cause("cache", "RedisDown", NOW, NOW), Cause("shop-db", "DatabaseDown", NOW))
+        assert hold(candidate(), snapshot(needed=causes), NOW).reason is Reason.CAUSE_OPEN
+
+
+class TestInTurn:
+    def test_nothing_goes_first(self):
+        assert isinstance(in_turn(candidate(), snapshot(), NOW), Pass)
+
+    def test_what_goes_first_is_waited_for_by_name(self):
+        verdict = in_turn(candidate(), snapshot(ahead=("reports",)), NOW)
+        assert (verdict.reason, verdict.seen) == (Reason.IN_TURN, "one at a time: reports is being repaired")
+        assert verdict.retry_at > NOW
 
 
 class TestSettle:

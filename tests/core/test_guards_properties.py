@@ -13,7 +13,7 @@ from remediator.core.guards.cooldown import cooldown
 from remediator.core.guards.rate import left, next_free_at, rate
 from remediator.core.guards.settle import settle
 from remediator.core.playbook import BreakerLimits, Limits, Mode, RateLimit, lowest
-from remediator.core.snapshot import Found, Paused, Policy, Result, Score, Unknown
+from remediator.core.snapshot import Cause, Found, Paused, Policy, Result, Score, Unknown
 from remediator.core.verdict import DecisionKind, Pass, Reason, Wait
 from tests.builders import NOW, candidate, episode, playbook, snapshot, workload
 
@@ -200,6 +200,8 @@ snapshots = st.builds(
     last_finished_at=st.none() | times,
     intents_on_target=st.lists(times, max_size=10).map(lambda given: tuple(sorted(given, reverse=True))),
     open_causes=st.sampled_from([(), ("HostDown",)]),
+    needed=st.lists(st.builds(Cause, st.just("shop-db"), st.just("DatabaseDown"), times, st.none() | times)).map(tuple),
+    ahead=st.sampled_from([(), ("reports",)]),
 )
 
 

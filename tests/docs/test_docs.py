@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
 
 from remediator.cli.main import main, parser
+from remediator.core.dependencies import CAUSES, RECOVERY
 from remediator.core.playbook import brief
 from remediator.maintenance_file import parse_windows
 from remediator.playbook_files import parse_playbook
@@ -69,9 +71,10 @@ def test_the_maintenance_example_is_valid():
     assert [window.name for window in parse_windows(text, "maintenance.yaml")] == ["database-upgrade", "nightly-batch"]
 
 
-def test_the_services_example_is_valid():
-    text = next(iter(blocks((ROOT / "docs/services.md").read_text(), "yaml")))
-    assert [service.name for service in parse_services(text, "s").services] == ["shop-api", "shop-cache", "shop-db", "payments"]
+def test_the_services_examples_are_valid_and_what_is_said_to_be_the_default_is():
+    whole, causes = (parse_services(dedent(text), "s") for text in blocks((ROOT / "docs/services.md").read_text(), "yaml"))
+    assert [service.name for service in whole.services] == ["shop-api", "shop-cache", "shop-db", "payments"]
+    assert (causes.causes, causes.recovery) == (CAUSES, RECOVERY)
 
 
 def test_the_configuration_example_is_valid():

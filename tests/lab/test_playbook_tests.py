@@ -230,6 +230,8 @@ def in_a_case(line: str) -> str:
          "did you mean 'restart'?"),
         ("history: [{ago: 5m, step: restart, times: 3, every: 5m}]", "cases[0].history[0]: the last one would be after the "
          "start"),
+        ("services: [{name: shop-cache, needs: [shop-bd]}]", "cases[0].services[0].needs[0]: there is no service 'shop-bd'; "
+         "write one of: shop-cache"),
         ("settings: {mod: auto}", "cases[0].settings.mod: unknown field 'mod'; did you mean 'mode'?"),
         ("expect: {0s: wait setling}", "cases[0].expect.0s[0]: 'setling' in 'wait setling' is not a word that stands there; "
          "did you mean 'settling'?"),

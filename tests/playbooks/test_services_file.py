@@ -7,7 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
-from remediator.services_file import Kind, Priority, json_schema, load_services, parse_services
+from remediator.core.dependencies import Dependencies
+from remediator.core.matching import parse_matcher
+from remediator.services_file import Kind, Priority, json_schema, load_dependencies, load_services, parse_services
 from remediator.yaml_lines import FileProblem
 
 WHOLE = """
@@ -41,6 +43,17 @@ def test_every_field_is_understood(tmp_path):
     assert api.objectives.availability == Decimal("99.95")
     assert (api.objectives.latency.percent, api.objectives.latency.within) == (Decimal(99), timedelta(milliseconds=300))
     assert (database.kind, database.labels, database.priority) == (Kind.POSTGRES, {"job": "postgres"}, Priority.P2)
+
+
+def test_who_needs_whom_is_known_to_the_guards():
+    known = parse_services("recovery: 2m\ncauses: ['severity = page']\n" + WHOLE, "services.yaml").dependencies
+    assert known == Dependencies(
+        {"shop-db": frozenset(), "shop-api": frozenset({"shop-db"})}, (parse_matcher("severity = page"),), timedelta(minutes=2)
+    )
+
+
+def test_without_a_file_nobody_needs_anybody():
+    assert load_dependencies(None) == Dependencies()
 
 
 def test_editors_are_told_the_same():
@@ -95,6 +108,15 @@ def test_what_is_wrong_is_named_with_its_line_and_what_to_write_instead(field, s
             "runbooks: https://a/",
             ["services.yaml:1: services: is missing; write for instance services: [{name: shop-api, job: shop}]"],
         ),
+        ("services: [{name: a}]\ncauses: []", ["services.yaml:2: causes: must not be empty"]),
+        (
+            "services: [{name: a}]\ncauses: [severity page]",
+            [
+                "services.yaml:2: causes[0]: 'severity page' is not a matcher; write one as: alertname = RedisDown, or severity"
+                ' =~ "critical|page"'
+            ],
+        ),
+        ("services: [{name: a}]\nrecovery: 2d", ["services.yaml:2: recovery: must be at most 1d"]),
         (
             "services: [{name: a}]\nrunbooks: wiki",
             ["services.yaml:2: runbooks: 'wiki' is not an address; write one as https://wiki.example.org/runbooks"],

@@ -115,6 +115,14 @@ class TestCommand:
         assert out.read_text() == rule_file(load_services(DATA / "services.yaml"))
         assert list(tmp_path.iterdir()) == [out]
 
+    def test_the_services_of_the_settings_are_meant_where_no_file_is_named(self, capsys, monkeypatch):
+        monkeypatch.delenv("REMEDIATOR_SERVICES_FILE", raising=False)
+        assert main(["rules"]) == 2
+        assert "name one, or set REMEDIATOR_SERVICES_FILE" in capsys.readouterr().err
+        monkeypatch.setenv("REMEDIATOR_SERVICES_FILE", str(DATA / "promised.yaml"))
+        assert main(["rules"]) == 0
+        assert capsys.readouterr().out == rule_file(load_services(DATA / "promised.yaml"))
+
     def test_a_file_that_cannot_be_used_leaves_the_rules_as_they_were(self, tmp_path, capsys):
         wrong, out = tmp_path / "services.yaml", tmp_path / "out.yaml"
         wrong.write_text("services:\n  - name: a\n    jobs: a\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from remediator.clock import SystemClock, elapsed
+from remediator.core.dependencies import Dependencies, everything_needed
 from remediator.core.playbook import Mode
 from remediator.core.snapshot import Policy
 from remediator.lab.inline_store import InlineStore, open_memory
@@ -18,10 +19,11 @@ from remediator.storage.postgres import PostgresStore
 from remediator.storage.sqlite import SqliteStore
 
 CONFIRM_AFTER = timedelta(seconds=10)
+NEEDS = {"shop-web": ["shop-api"], "shop-api": ["shop-db"], "reports": ["shop-db"], "shop-db": []}
 
 
 def policy() -> Policy:
-    return Policy(mode=Mode.AUTO)
+    return Policy(mode=Mode.AUTO, dependencies=Dependencies(everything_needed(NEEDS)))
 
 
 @asynccontextmanager

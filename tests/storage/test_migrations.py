@@ -25,8 +25,9 @@ RUN = """
 EPISODE = """
     INSERT INTO episodes (id, key, alertname, fingerprint, labels, annotations, state, confirmed, starts_at, opened_at,
                           heard_at, ends_at)
-    VALUES (:id, :key, 'APIDown', 'f', '{"alertname":"APIDown"}', '{}', :state, 1, :at, :at, :at, NULL)
+    VALUES (:id, :key, 'APIDown', 'f', '{"alertname":"APIDown","service":"shop-api"}', '{}', :state, 1, :at, :at, :at, NULL)
 """
+SERVICES = "SELECT service FROM episodes WHERE state = 'open'"
 ROW = """
     INSERT INTO ledger (at, kind, run_id, episode_id, playbook, rung, target, score, who, data)
     VALUES (:at, :kind, :run, :episode, 'api-down', 0, 'docker:service/shop/api', '', '', '{"mark": 1}')
@@ -78,6 +79,7 @@ async def look(store: Store) -> dict[str, object]:
         "run": (str(run.state), run.fence, run.episode.muted),
         "messages": [message.body for message in await store.run(lambda ledger: ledger.inbox.take(10))],
         "open": await store.run(lambda ledger: ledger.episodes.count_open()),
+        "services": await store.run(lambda ledger: [row["service"] for row in ledger._db.all(SERVICES)]),
         "text": (await store.run(lambda ledger: ledger.runs.playbook("v1"))).source,
     }
 
@@ -92,6 +94,7 @@ async def test_nothing_of_the_first_release_s_history_is_lost_and_each_attempt_h
             "run": ("called", 3, ""),
             "messages": [b"{}"],
             "open": 1,
+            "services": ["shop-api"],
             "text": "name: api-down",
         }
 

@@ -15,6 +15,7 @@ from remediator.core.guards.breaker import breaker
 from remediator.core.guards.cooldown import cooldown
 from remediator.core.guards.corroborate import corroborate
 from remediator.core.guards.hold import hold
+from remediator.core.guards.in_turn import in_turn
 from remediator.core.guards.lock import lock
 from remediator.core.guards.maintenance import maintenance
 from remediator.core.guards.masking import masking
@@ -40,6 +41,7 @@ GUARDS: tuple[Guard, ...] = (
     settle,  # give it a moment to pass by itself
     corroborate,  # and then somebody else's word for it
     lock,  # one run per target
+    in_turn,  # and one after the other what needs the same
     cooldown,
     rate,
     breaker,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from remediator.core.dependencies import Dependencies
 from remediator.core.maintenance import Window
 from remediator.core.playbook import Playbook
 from remediator.core.snapshot import Score
@@ -165,6 +166,7 @@ class Case:
     begins_at: datetime
     alerts: Mapping[str, Mapping[str, str]]
     maintenance: tuple[Window, ...]
+    dependencies: Dependencies
     history: tuple[Repair, ...]
     world: World
     events: tuple[tuple[timedelta, Event], ...]

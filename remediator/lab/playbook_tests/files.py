@@ -11,11 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from remediator.core.dependencies import Dependencies
 from remediator.core.playbook import Playbook
 from remediator.durations import parse_duration
 from remediator.lab.playbook_tests.case import BEGINS_AT, THE_ALERT, Case, Change, Event, Line, Repair, StepScript, World
 from remediator.lab.playbook_tests.model import CasePart, CasesFile, Given, Happening, RepairPart, StepPart, WorldPart
 from remediator.playbook_files import CASES_SUFFIX, SUFFIX, facts_of, load_playbooks, schema_of
+from remediator.services_file import needs_of, wrong_between
 from remediator.settings import Settings
 from remediator.yaml_lines import FileProblem, Lines, Place, Problem, dotted, instead, load_yaml, problems_of, read_text
 
@@ -93,6 +95,7 @@ def _case(part: CasePart, given: Given, playbook: Playbook, place: str) -> Case:
         begins_at=part.begins_at or given.begins_at or datetime.fromisoformat(BEGINS_AT),
         alerts={THE_ALERT: labels, **others},
         maintenance=tuple(window.made() for window in part.maintenance or given.maintenance),
+        dependencies=Dependencies(needs_of(part.services or given.services)),
         history=tuple(sorted(_repairs(part.history or given.history), key=lambda repair: repair.ago, reverse=True)),
         world=replace(replace(World(), **_said(given.world)), **_said(part.world)),
         events=tuple((parse_duration(at), _event(each)) for at, several in part.happens.items() for each in several),
@@ -151,6 +154,7 @@ class _Words:
     def wrong_in_given(self, given: Given) -> Iterator[Problem]:
         yield from self._wrong_in_world(given.world, ("given", "world"))
         yield from self._wrong_in_history(given, ("given",), {THE_ALERT, *given.others})
+        yield from self._wrong_in_services(given, ("given",))
 
     def wrong_in(self, number: int, case: CasePart, given: Given) -> Iterator[Problem]:
         here: Place = ("cases", number)
@@ -161,6 +165,7 @@ class _Words:
             yield self._problem(here, "the fault comes back for ever; say where the case ends, for instance until: 2h")
         yield from self._wrong_in_world(case.world, (*here, "world"))
         yield from self._wrong_in_history(case, here, alerts)
+        yield from self._wrong_in_services(case, here)
         for at, several in case.happens.items():
             for index, each in enumerate(several):
                 place: Place = (*here, "happens", at, index)
@@ -191,6 +196,9 @@ class _Words:
             place: Place = (*here, "history", index)
             yield from self._unless_known(repair.step, self._steps, (*place, "step"), "a step of the playbook's ladder")
             yield from self._unless_known(repair.alert, alerts, (*place, "alert"), "another alert")
+
+    def _wrong_in_services(self, given: Given, here: Place) -> Iterator[Problem]:
+        return (self._problem((*here, *place), message) for place, message in wrong_between(given.services))
 
     def _unknown(self, names: Iterable[str], known: set[str], place: Place, what: str) -> Iterator[Problem]:
         for name in names:

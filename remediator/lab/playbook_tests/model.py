@@ -30,6 +30,7 @@ from remediator.maintenance_file import WindowPart
 from remediator.playbook_model import UpToMonth, in_notation
 from remediator.playbook_steps import Bounds, Part, Text, either
 from remediator.ports import Happened, Probe
+from remediator.services_file import ServicePart
 from remediator.settings import Settings
 from remediator.yaml_lines import instead, shown
 
@@ -235,6 +236,7 @@ class Given(Part):
     settings: CaseSettings = Field(default_factory=CaseSettings, description="As in the configuration file; `mode` is `auto`.")
     begins_at: AwareDatetime | None = Field(default=None, description="The time of the start; only maintenance cares.")
     maintenance: tuple[WindowPart, ...] = Field(default=(), max_length=20, description="As in the maintenance file.")
+    services: tuple[ServicePart, ...] = Field(default=(), max_length=20, description="As in the services file: who needs whom.")
     history: tuple[RepairPart, ...] = Field(default=(), max_length=HISTORY_MAX, description="What was done before the start.")
     world: WorldPart = Field(default_factory=WorldPart, description="What is the case round remediator.")
 

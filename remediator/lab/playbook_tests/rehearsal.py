@@ -102,7 +102,7 @@ class _Rehearsal:
         self._case = case
         self._loop = loop
         self._clock = VirtualClock(loop, case.begins_at)
-        self._policy = replace(case.settings.policy, maintenance=case.maintenance)
+        self._policy = replace(case.settings.policy, maintenance=case.maintenance, dependencies=case.dependencies)
         self._store = _TellingStore(connection, lambda: self._policy, case.settings.confirm_after, self._clock)
         self._script = Script(case.world, case.alerts, case.playbook, self._clock, self._post)
         self._ids = (f"run-{number:06}" for number in count(1))
