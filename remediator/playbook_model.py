@@ -154,6 +154,7 @@ class Target(Part):
     deployment: NameTemplate = Field(default="", description="A Kubernetes Deployment.")
     statefulset: NameTemplate = Field(default="", description="A Kubernetes StatefulSet.")
     daemonset: NameTemplate = Field(default="", description="A Kubernetes DaemonSet.")
+    pod: NameTemplate = Field(default="", description="The Kubernetes workload that this pod belongs to.")
     cronjob: NameTemplate = Field(default="", description="A Kubernetes CronJob.")
     node: NameTemplate = Field(default="", description="A Kubernetes node.")
     database: NameTemplate = Field(default="", description="A configured PostgreSQL database.")

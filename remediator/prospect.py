@@ -66,11 +66,13 @@ class Prospect:
 
     @property
     def command_or_why_not(self) -> str:
-        """The same for showing: where there is no command, the reason; empty if the target did not consent to the step."""
+        """The same for showing: where there is no command, the reason; empty for what would not be done to this target."""
         step, workload = self.candidate.step, self.candidate.workload
         if workload is None:
             return f"{step.name}, on a target that is not known now"
-        if workload.protected or not allows(workload, step) or (isinstance(step, Rollback) and not step.to):
+        if workload.protected or step.name in workload.lacks or not allows(workload, step):
+            return ""
+        if isinstance(step, Rollback) and not step.to:
             return ""
         try:
             return self.command
@@ -87,7 +89,9 @@ class Choice:
     evidence: Sequence[Evidence] = ()
 
 
-OF_ONE_RUNG = frozenset({Reason.NOT_OPTED_IN, Reason.NO_PREVIOUS_RELEASE})
+PASSED_OVER = frozenset({Reason.NO_PREVIOUS_RELEASE, Reason.NOT_OFFERED})
+"""Refusals of a rung that cannot be taken at all, here and now: the next one is."""
+OF_ONE_RUNG = PASSED_OVER | {Reason.NOT_OPTED_IN}
 """Refusals that say nothing against another rung."""
 
 
@@ -114,8 +118,8 @@ async def choose(
 ) -> Choice | None:
     """The first of `rungs` that applies. Evidence is gathered only once the guards let it come to that.
 
-    A rung whose condition does not hold cannot refuse for the others, and a rollback to nothing is passed over. None if
-    no rung applies.
+    A rung whose condition does not hold cannot refuse for the others; a rollback to nothing, and a step that the target's
+    platform does not have, are passed over. None if no rung applies.
     """
     evidence: Sequence[Evidence] | None = None
     passed_over: Choice | None = None
@@ -129,7 +133,7 @@ async def choose(
             evidence = await diagnose(prospect, decision)
         if not applies(prospect.rung, evidence or ()):
             continue
-        if decision.reason is not Reason.NO_PREVIOUS_RELEASE:
+        if decision.reason not in PASSED_OVER:
             return Choice(prospect, decision, evidence or ())
         passed_over = passed_over or Choice(prospect, decision, evidence or ())
     return passed_over

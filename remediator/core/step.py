@@ -88,6 +88,37 @@ class Prune:
     keep: tuple[str, ...] = field(default=(), metadata={"doc": "Images that were recorded as releases.", "hidden": True})
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Add instances to a Kubernetes target. Where an autoscaler is in charge, its bounds are raised instead."""
+
+    name: ClassVar[str] = "scale"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.LOW
+    at_most: int = field(metadata={"doc": "Never more instances than this.", "at_least": 1, "at_most": 1000})
+    by: int = field(default=1, metadata={"doc": "Instances to add.", "at_least": 1, "at_most": 100})
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Evict one pod of a Kubernetes target, so that another takes its place; a disruption budget may forbid it."""
+
+    name: ClassVar[str] = "evict"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    pod: str = name_field("The pod; empty: the only one that is not ready.")
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete one pod of a Kubernetes target, so that another takes its place, whatever disruption budgets say."""
+
+    name: ClassVar[str] = "delete_pod"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    pod: str = name_field("The pod; empty: the only one that is not ready.")
+
+
 # --- Diagnosis: read-only, gathered before anything is changed --------------------------------------------------------
 # `facts` are the numbers that it finds, for `when:` of a rung. One that finds none has no `facts`.
 
@@ -215,7 +246,7 @@ class AlertResolved:
     risk: ClassVar[Risk] = Risk.READ
 
 
-PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune
+PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune | Scale | Evict | DeletePod
 ServiceStep = PostgresStep | RedisStep
 Step = PlatformStep | ServiceStep
 

@@ -72,6 +72,8 @@ class Workload:
     peers: tuple[Instance, ...] = ()
     """Further instances of the same service, where the target is only a part of it."""
     details: Mapping[str, str] = field(default_factory=dict)
+    lacks: frozenset[str] = frozenset()
+    """Steps that its platform cannot take on it."""
 
     @property
     def id(self) -> str:

@@ -27,6 +27,8 @@ class Reason(StrEnum):
     TARGET_AMBIGUOUS = "target_ambiguous"
     TARGET_UNKNOWN = "target_unknown"
     TARGET_PROTECTED = "target_protected"
+    NOT_OFFERED = "not_offered"
+    """The target's platform has no such step: another rung may be for this one."""
     NOT_OPTED_IN = "not_opted_in"
     NO_PREVIOUS_RELEASE = "no_previous_release"
     # hold, settle, corroborate, lock, cooldown, rate, breaker

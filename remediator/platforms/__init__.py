@@ -1,17 +1,17 @@
-"""Platforms: where workloads live. `docker` and `command` are the reading sides; the writing sides are built only to act.
+"""Platforms: where workloads live. `docker`, `kubernetes` and `command` read; the writing sides are built only to act.
 
 Every platform keeps the contract of `tests/contracts/test_platforms.py`. Nothing here is imported before it is needed.
-What they share stands below: text that is safe to show, what `*` means in `remediator.io/allow`, and the last look before
-something is sent.
+What they share stands below: text that is safe to show, what a command came to, what `*` means in `remediator.io/allow`, and
+the last look before something is sent.
 """
 
 import re
 from collections.abc import Callable
 
 from remediator.core.redaction import redacted
-from remediator.core.step import STEPS
+from remediator.core.step import STEPS, Exec
 from remediator.core.step_parts import Risk
-from remediator.ports import TransientError
+from remediator.ports import Evidence, PermanentError, TransientError
 
 MaySend = Callable[[], bool]
 """Whether this process may still act for the runs that it holds (`leases.py`): it may have been stopped while it connected."""
@@ -35,6 +35,18 @@ def readable(raw: bytes | str, at_most: int = TEXT_MAX) -> str:
     text = redacted(_CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))).rstrip()
     left_out = unseen + max(0, len(text) - at_most)
     return f"[{left_out} characters before this left out]\n{text[-at_most:]}" if left_out else text
+
+
+def exec_said(name: str, code: int, output: str) -> str:
+    """What the step `exec` in the instance `name` came to. Raises PermanentError if the command failed."""
+    if code != 0:
+        raise PermanentError(f"the command in {name} exited with {code}: {readable(output, 500)}")
+    return f"the command in {name} exited with 0"
+
+
+def exec_evidence(name: str, code: int, output: str) -> Evidence:
+    """The same as a diagnosis: its exit code is the number `exec.exit_code`."""
+    return Evidence(Exec.name, readable(f"in {name}, exit code {code}\n{output}"), {"exec.exit_code": float(code)})
 
 
 def expanded(allow: frozenset[str]) -> frozenset[str]:

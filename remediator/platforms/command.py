@@ -13,9 +13,11 @@ from typing import assert_never
 from remediator.core.redaction_rules import REDACTED
 from remediator.core.step import (
     Check,
+    DeletePod,
     Diagnosis,
     Disk,
     Events,
+    Evict,
     Exec,
     Healthy,
     Inspect,
@@ -24,6 +26,7 @@ from remediator.core.step import (
     Restart,
     Rollback,
     RolloutAge,
+    Scale,
     ServiceCheck,
     ServiceDiagnosis,
     ServiceStep,
@@ -192,7 +195,7 @@ def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[s
     match step:
         case Restart() | Start() | Stop():
             argv: tuple[str, ...] = getattr(target, step.name)
-        case Rollback() | Exec() | Prune():
+        case Rollback() | Exec() | Prune() | Scale() | Evict() | DeletePod():
             raise _unsupported(step)
         case Logs() | Stats() | Inspect() | Events() | Disk() | RolloutAge():
             argv = ()

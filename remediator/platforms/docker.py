@@ -16,9 +16,11 @@ from typing import assert_never
 from remediator.core.playbook import brief
 from remediator.core.step import (
     Check,
+    DeletePod,
     Diagnosis,
     Disk,
     Events,
+    Evict,
     Exec,
     Healthy,
     Inspect,
@@ -27,6 +29,7 @@ from remediator.core.step import (
     Restart,
     Rollback,
     RolloutAge,
+    Scale,
     ServiceCheck,
     ServiceDiagnosis,
     ServiceStep,
@@ -64,6 +67,7 @@ from remediator.platforms.docker_selection import (
 from remediator.ports import Evidence, Facts, Happened, Observation, PermanentError, PortError, Probe, Reading
 
 FIELDS = frozenset({"name", "service", "project"})
+LACKS = frozenset({Scale.name, Evict.name, DeletePod.name})
 INSTANCES_SHOWN = 10
 
 
@@ -169,6 +173,8 @@ class DockerPlatform:
             case Prune():
                 said = "the engine keeps no record of what was removed; docker system df shows what is left"
                 return Observation(Happened.UNKNOWN, said)
+            case Scale() | Evict() | DeletePod():
+                raise unsupported(step)
             case _:
                 assert_never(step)
 
@@ -230,6 +236,7 @@ class DockerPlatform:
             release=images.pop() if len(images) == 1 else "",
             protected=next(filter(None, map(self._why_protected, group)), ""),
             details=details,
+            lacks=LACKS,
         )
 
     def _why_protected(self, one: Container) -> str:

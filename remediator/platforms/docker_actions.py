@@ -16,9 +16,21 @@ from typing import Any, NoReturn, assert_never
 
 from urllib3 import BaseHTTPResponse
 
-from remediator.core.step import Exec, Prune, Restart, Rollback, ServiceStep, Start, Step, Stop
+from remediator.core.step import (
+    DeletePod,
+    Evict,
+    Exec,
+    Prune,
+    Restart,
+    Rollback,
+    Scale,
+    ServiceStep,
+    Start,
+    Step,
+    Stop,
+)
 from remediator.core.target import Health, Instance, Workload
-from remediator.platforms import TEXT_MAX, readable
+from remediator.platforms import TEXT_MAX, exec_evidence, exec_said, readable
 from remediator.platforms.docker_commands import unsupported
 from remediator.platforms.docker_container import (
     COMPOSE_IMAGE,
@@ -71,19 +83,17 @@ class DockerActuator:
             case Rollback(to):
                 return await _one_by_one(f"rolled back to {to}:", instances, partial(self._roll_back, to))
             case Exec():
-                name, code, output = await self._exec(step, workload)
-                if code != 0:
-                    raise PermanentError(f"the command in {name} exited with {code}: {readable(output, 500)}")
-                return f"the command in {name} exited with 0"
+                return exec_said(*await self._exec(step, workload))
             case Prune():
                 return await pruned(step, self._engine)
+            case Scale() | Evict() | DeletePod():
+                raise unsupported(step)
             case _:
                 assert_never(step)
 
     async def diagnose_exec(self, diagnosis: Exec, workload: Workload) -> Evidence:
-        """Run a command for its output; its exit code is the number `exec.exit_code`. The caller has checked the opt-in."""
-        name, code, output = await self._exec(diagnosis, workload)
-        return Evidence(diagnosis.name, readable(f"in {name}, exit code {code}\n{output}"), {"exec.exit_code": float(code)})
+        """Run a command for its output. The caller has checked the opt-in."""
+        return exec_evidence(*await self._exec(diagnosis, workload))
 
     async def _send(self, verb: str, grace: timedelta, one: Instance) -> None:
         """Not docker-py's method, which would hold a thread for twice the grace: it adds it to the timeout by itself."""

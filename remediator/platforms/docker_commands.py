@@ -8,9 +8,11 @@ from typing import Any, assert_never
 
 from remediator.core.step import (
     Check,
+    DeletePod,
     Diagnosis,
     Disk,
     Events,
+    Evict,
     Exec,
     Inspect,
     Logs,
@@ -18,6 +20,7 @@ from remediator.core.step import (
     Restart,
     Rollback,
     RolloutAge,
+    Scale,
     ServiceDiagnosis,
     ServiceStep,
     Start,
@@ -67,6 +70,8 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return "docker system df -v"
         case RolloutAge():
             return f"docker inspect --format '{{{{.Created}}}} {{{{.Name}}}}' {names}"
+        case Scale() | Evict() | DeletePod():
+            raise unsupported(step)
         case _:
             assert_never(step)
 

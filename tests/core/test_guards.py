@@ -94,6 +94,7 @@ class TestTarget:
             (Found((workload(allow=frozenset({"stop"})),)), Refuse, Reason.NOT_OPTED_IN),
             (Found((workload(allow=frozenset({"*"})),)), Pass, Reason.CLEAR),
             (Found((workload(allow=frozenset({"*"}), protected="is its store"),)), Refuse, Reason.TARGET_PROTECTED),
+            (Found((workload(allow=frozenset({"*"}), lacks=frozenset({"restart"})),)), Refuse, Reason.NOT_OFFERED),
         ],
     )
     def test_exactly_one_that_has_agreed_to_the_step(self, lookup, verdict, reason):

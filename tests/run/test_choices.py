@@ -1,10 +1,12 @@
 """Which rung is next, whether it may still be taken, and what is looked at before: the finer rules of the main path."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from remediator.core.playbook import Mode
+from remediator.core.target import Workload
 from remediator.ports import Channel, Evidence, PermanentError
 from tests.builders import PLAYBOOK
 from tests.fakes import FakePlatform, harness
@@ -23,6 +25,13 @@ class Counting(FakePlatform):
     async def diagnose_exec(self, diagnosis, workload) -> Evidence:
         self.executed += 1
         return Evidence("exec", "Filesystem")
+
+
+class Lacking(FakePlatform):
+    """A platform that cannot scale."""
+
+    def workload(self, service: str = "shop-api") -> Workload:
+        return replace(super().workload(service), lacks=frozenset({"scale"}))
 
 
 async def with_exec(directory, text, **settings):
@@ -61,6 +70,19 @@ class TestRungs:
             await h.post(firing())
             (run,) = await h.until("refused")
             assert run["reason"] == "not_opted_in"
+
+    async def test_a_step_that_the_platform_does_not_have_is_passed_over(self, tmp_path):
+        platform = Lacking(allow=frozenset({"*"}))
+        async with harness(tmp_path, platform, [PLAYBOOK.replace(RESTART, "  - scale: {at_most: 3}\n" + RESTART)]) as h:
+            await h.post(firing())
+            await h.until("succeeded")
+            assert platform.performed == ["restart"]
+
+    async def test_where_it_has_no_step_of_the_ladder_that_is_what_is_said(self, tmp_path):
+        async with harness(tmp_path, Lacking(), [PLAYBOOK.replace(RESTART, "  - scale: {at_most: 3}\n")]) as h:
+            await h.post(firing())
+            (run,) = await h.until("refused")
+            assert run["reason"] == "not_offered"
 
     async def test_a_recreated_container_is_no_roll_out(self, tmp_path):
         async with harness(tmp_path, playbooks=[AFTER_A_ROLL_OUT]) as h:

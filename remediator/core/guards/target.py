@@ -32,6 +32,8 @@ def _fits(workload: Workload, candidate: Candidate, snapshot: Snapshot) -> Verdi
     step = candidate.step
     if workload.protected:
         return Refuse(Reason.TARGET_PROTECTED, f"{workload.id} {workload.protected}")
+    if step.name in workload.lacks:
+        return Refuse(Reason.NOT_OFFERED, f"{step.name} is not to be had for {workload.id}")
     if not allows(workload, step):
         allowed = ", ".join(sorted(workload.allow)) or "nothing"
         return Refuse(Reason.NOT_OPTED_IN, f"{workload.id} allows {allowed}, not {step.name}")
