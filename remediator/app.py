@@ -5,10 +5,11 @@ import gc
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import ClientSession, ClientTimeout, web
@@ -35,7 +36,18 @@ from remediator.outbound.grafana import GrafanaAnnotations
 from remediator.outbound.notify import EscalationWebhook
 from remediator.outbound.prometheus import PrometheusClient
 from remediator.playbook_files import parse_playbook
-from remediator.ports import Actuator, AlertList, Announcer, Channel, Clock, Executor, Platform, Store, StoreUnavailable
+from remediator.ports import (
+    Actuator,
+    AlertList,
+    Announcer,
+    Channel,
+    Clock,
+    Executor,
+    Platform,
+    PortError,
+    Store,
+    StoreUnavailable,
+)
 from remediator.reconcile import Reconciliation, Rhythm
 from remediator.remediate import Remediator
 from remediator.settings import Settings
@@ -49,6 +61,8 @@ from remediator.worker import Pace, Worker
 from remediator.world import World
 
 Upgrade = Callable[[Address], str]
+Rights = Callable[[], Awaitable[Sequence[str]]]
+"""What a platform refuses to let remediator do, a line each. Raises TransientError or PermanentError."""
 ENGINE_TIMEOUT = timedelta(seconds=15)
 HTTP_SECONDS = 10
 KEEPALIVE_SECONDS = 75.0
@@ -74,6 +88,7 @@ class Surroundings:
     inventories: Sequence[Inventory] = ()
     announcers: Mapping[Channel, Announcer] = field(default_factory=dict)
     alert_list: AlertList | None = None
+    rights: Sequence[Rights] = ()
 
 
 class OpenStore(Store, Protocol):
@@ -157,6 +172,7 @@ async def surroundings(
     actuators: dict[str, Actuator] = {}
     executors: dict[str, Executor] = {}
     inventories: list[Inventory] = []
+    rights: list[Rights] = []
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(ClientSession(timeout=ClientTimeout(total=HTTP_SECONDS)))
         if settings.docker_url:
@@ -170,6 +186,22 @@ async def surroundings(
             inventories.append(docker.inventory)
             if may_act:
                 actuators["docker"] = executors["docker"] = DockerActuator(engine)
+        if settings.kubernetes:
+            from remediator.platforms.kubernetes import KubernetesPlatform
+            from remediator.platforms.kubernetes_actions import KubernetesActuator
+            from remediator.platforms.kubernetes_api import KubernetesApi
+            from remediator.platforms.kubernetes_connection import KubernetesConnection, own_pod
+            from remediator.platforms.kubernetes_rights import missing_rights
+
+            connection = KubernetesConnection(settings.kubernetes, settings.kubernetes_context)
+            stack.push_async_callback(connection.forget)
+            api = KubernetesApi(connection, ENGINE_TIMEOUT, may_send)
+            namespaces = settings.namespaces
+            cluster = platforms["kubernetes"] = KubernetesPlatform(api, namespaces, SystemClock(), new_id, own_pod())
+            inventories.append(cluster.inventory)
+            rights.append(partial(missing_rights, api, namespaces, may_act=may_act))
+            if may_act:
+                actuators["kubernetes"] = executors["kubernetes"] = KubernetesActuator(api)
         if settings.commands:
             from remediator.platforms.command import CommandActuator, CommandPlatform
 
@@ -212,7 +244,7 @@ async def surroundings(
             else None
         )
         world = World(platforms, actuators, executors, alerts, prometheus)
-        yield Surroundings(world, inventories, announcers(settings, session), alerts)
+        yield Surroundings(world, inventories, announcers(settings, session), alerts, rights)
 
 
 def announcers(settings: Settings, session: ClientSession) -> Mapping[Channel, Announcer]:
@@ -263,6 +295,7 @@ async def running(
         pace = Pace(new_id(clock.now()), settings.lease, settings.max_concurrent_runs)
         worker = Worker(store, remediator, lambda: shelf.index, new_id, clock, pace, telemetry, leases)
         _say_what_is_off(settings, configured, auth, shelf.index.playbooks, log)
+        await stack.enter_async_context(_in_background(_say_what_is_refused(around.rights, log)))
         metrics.mode_is(configured.mode)
 
         def admission() -> Admission:
@@ -340,6 +373,16 @@ def _say_what_is_off(settings: Settings, policy: Policy, auth: WebhookAuth, play
         log.info("extension.installed", extension=each.name, package=each.package, opened=each.name in settings.extensions)
     for gap in unworkable(playbooks, settings):
         log.warning("playbook.unworkable", playbook=gap.playbook, step=gap.step, needs=gap.needs)
+
+
+async def _say_what_is_refused(rights: Sequence[Rights], log: Log) -> None:
+    """What a platform would refuse is said now, and not only when it is needed. Nobody waits for it."""
+    for ask in rights:
+        try:
+            for line in await ask():
+                log.warning("platform.not_permitted", consequence=line)
+        except PortError as error:
+            log.warning("platform.rights_unknown", error=str(error))
 
 
 @asynccontextmanager

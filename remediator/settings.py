@@ -75,6 +75,14 @@ def _engine_url(value: str) -> str:
     return value
 
 
+def _cluster(value: str) -> str:
+    if value in ("", "off"):
+        return ""
+    if value != "in-cluster" and "/" not in value:
+        raise ValueError(f"{value!r} is neither in-cluster, off nor the path of a kubeconfig, as /etc/remediator/kubeconfig")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -169,6 +177,12 @@ class Settings(_Section):
     escalation_token_file: Path | None = None
     docker_url: Annotated[str, AfterValidator(_engine_url)] = "unix:///var/run/docker.sock"
     """The engine's address; `off`: no Docker."""
+    kubernetes: Annotated[str, AfterValidator(_cluster)] = ""
+    """`in-cluster`, or the path of a kubeconfig; `off`: no Kubernetes."""
+    kubernetes_context: str = ""
+    """Of the kubeconfig; empty: its current one."""
+    kubernetes_namespaces: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Where targets are looked for; `*`: in all of them."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
     extensions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -208,6 +222,12 @@ class Settings(_Section):
             raise ValueError(f"must be from {brief(least)}, which is as long as a limit looks back, to {brief(RETENTION_MAX)}")
         return retention
 
+    @model_validator(mode="after")
+    def _looks_somewhere(self) -> Self:
+        if self.kubernetes and not all(self.kubernetes_namespaces or ("",)):
+            raise ValueError("kubernetes_namespaces: name the namespaces of the targets, or * for all of them")
+        return self
+
     @property
     def policy(self) -> Policy:
         """What the guards need of it."""
@@ -221,6 +241,11 @@ class Settings(_Section):
             approval_within=self.approval_within,
             approval_lasts=self.approval_lasts,
         )
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Where targets of Kubernetes are looked for; `""` stands for all namespaces."""
+        return ("",) if "*" in self.kubernetes_namespaces else self.kubernetes_namespaces
 
     @property
     def webhook_is_authenticated(self) -> bool:

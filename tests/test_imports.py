@@ -62,5 +62,5 @@ def test_help_imports_none_of_the_heavy_libraries(arguments):
 
 def test_listening_costs_no_platform_that_is_not_configured_and_no_migration_library():
     assert imported("-c", "import remediator.app").isdisjoint(
-        {"aiokafka", "docker", "sqlalchemy", "alembic", "psycopg", "redis"}
+        {"aiokafka", "docker", "kubernetes_asyncio", "sqlalchemy", "alembic", "psycopg", "redis"}
     )

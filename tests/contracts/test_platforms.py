@@ -1,10 +1,11 @@
-"""What every platform promises, on the real Docker engine and on commands: each test runs on both and means the same."""
+"""What every platform promises, on the real Docker engine, on commands and on Kubernetes: each test means the same on all."""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -22,6 +23,7 @@ from remediator.platforms.docker_engine import DockerEngine
 from remediator.ports import Actuator, Happened, OutcomeUnknown, PermanentError, Platform, Probe, TransientError
 from remediator.settings import CommandTarget
 from tests.images import engine_url, eventually, own_containers
+from tests.kubernetes_bench import Bench, deployment, fake_bench
 
 SOON = timedelta(seconds=1)
 
@@ -42,15 +44,21 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A platform with one running target that opted in to restart, start and stop, and how to take the target away."""
+    """A platform with one running target that opted in to restart, start and stop, and how to take the target away.
+
+    `service` selects it and `name` is how its platform calls it. `settle` waits for what comes after a call.
+    """
 
     platform: Platform
     actuator: Actuator
+    service: str
     name: str
-    remove: Callable[[], None]
+    instance: str
+    remove: Callable[[], Awaitable[object]]
+    settle: Callable[[], Awaitable[object]]
 
     async def workload(self) -> Workload:
-        (workload,) = await self.platform.find(Selection({"service": self.name}))
+        (workload,) = await self.platform.find(Selection({"service": self.service}))
         return workload
 
     async def perform(self, step: Step) -> None:
@@ -58,7 +66,12 @@ class Subject:
         await self.actuator.perform(step, workload, await self.platform.mark(step, workload))
 
     async def health(self) -> Probe:
+        await self.settle()
         return (await self.platform.check(Healthy(), await self.workload())).probe
+
+
+async def nothing_more() -> None:
+    """When the call of this platform is over, so is what it does."""
 
 
 @pytest.fixture
@@ -66,12 +79,12 @@ def on_docker() -> Iterator[Subject]:
     with own_containers() as containers:
         engine = DockerEngine(engine_url(), threads=2, timeout=timedelta(seconds=20))
         running = containers.run("web", Labels={"remediator.io/allow": "restart,start,stop"})
-        yield Subject(
-            DockerPlatform(engine),
-            DockerActuator(engine),
-            containers.name("web"),
-            lambda: containers.client.remove_container(running, force=True),
-        )
+        name = containers.name("web")
+
+        async def remove() -> None:
+            containers.client.remove_container(running, force=True)
+
+        yield Subject(DockerPlatform(engine), DockerActuator(engine), name, name, name, remove, nothing_more)
         engine.close()
 
 
@@ -85,10 +98,37 @@ def on_commands(tmp_path: Path) -> Subject:
     (tmp_path / "running").touch()
     (tmp_path / "starts").write_text("x\n")
     (tmp_path / "log").write_text("web good serves\n")
-    return Subject(CommandPlatform(targets), CommandActuator(targets), "web", targets.clear)
+
+    async def remove() -> None:
+        targets.clear()
+
+    return Subject(CommandPlatform(targets), CommandActuator(targets), "web", "web", "web", remove, nothing_more)
 
 
-@pytest.fixture(params=[pytest.param("on_docker", marks=pytest.mark.docker), "on_commands"])
+@pytest.fixture
+async def on_fake_kubernetes(tmp_path: Path) -> AsyncIterator[Subject]:
+    async with fake_bench(tmp_path) as (bench, cluster):
+        subject = await subject_on(bench)
+        cluster.logs[subject.instance.partition("/")[2], False] = "web good serves\n"
+        yield subject
+
+
+async def subject_on(bench: Bench) -> Subject:
+    await bench.apply("deployments", deployment())
+    name = (await bench.settle()).instances[0].name
+    service = deployment()["metadata"]["name"]
+    full_name = f"{bench.namespace}/{service}"
+    remove = partial(bench.delete, "deployments", service)
+    return Subject(bench.platform, bench.actuator, service, full_name, name, remove, bench.settle)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("on_docker", marks=pytest.mark.docker),
+        "on_commands",
+        "on_fake_kubernetes",
+    ]
+)
 def subject(request: pytest.FixtureRequest) -> Subject:
     found: Subject = request.getfixturevalue(request.param)
     return found
@@ -103,7 +143,7 @@ async def test_a_service_is_found_as_one_workload_with_what_its_owner_opted_in_t
 
 async def test_a_workload_is_locked_with_each_of_its_instances_however_they_are_found(subject: Subject) -> None:
     workload = await subject.workload()
-    assert workload.locks == tuple(sorted((workload.id, f"{subject.platform.name}:instance/{subject.name}")))
+    assert workload.locks == tuple(sorted((workload.id, f"{subject.platform.name}:instance/{subject.instance}")))
 
 
 @pytest.mark.parametrize("fields", [{}, {"service": "nobody"}, {"namespace": "shop"}, {"database": "shop"}])
@@ -112,12 +152,12 @@ async def test_a_selection_of_nothing_or_of_unknown_fields_finds_nothing(subject
 
 
 async def test_an_unknown_field_beside_a_known_one_finds_nothing(subject: Subject) -> None:
-    assert not await subject.platform.find(Selection({"service": subject.name, "namespace": "shop"}))
+    assert not await subject.platform.find(Selection({"service": subject.service, "namespace": "shop"}))
 
 
 async def test_fields_of_a_selection_are_an_and(subject: Subject) -> None:
-    assert await subject.platform.find(Selection({"service": subject.name, "name": subject.name}))
-    assert not await subject.platform.find(Selection({"service": subject.name, "name": "another"}))
+    assert await subject.platform.find(Selection({"service": subject.service, "name": subject.service}))
+    assert not await subject.platform.find(Selection({"service": subject.service, "name": "another"}))
 
 
 async def test_a_restart_that_was_performed_is_observed(subject: Subject) -> None:
@@ -155,13 +195,13 @@ async def test_what_was_stopped_is_not_healthy_until_it_is_started(subject: Subj
 
 async def test_a_target_that_is_gone_is_a_permanent_error_and_not_healthy(subject: Subject) -> None:
     workload = await subject.workload()
-    subject.remove()
+    await subject.remove()
     with pytest.raises(PermanentError):
         await subject.actuator.perform(Restart(SOON), workload, {})
     with pytest.raises(PermanentError):
         await subject.platform.diagnose(Inspect(), workload)
     assert (await subject.platform.check(Healthy(), workload)).probe is not Probe.HOLDS
-    assert not await subject.platform.find(Selection({"service": subject.name}))
+    assert not await subject.platform.find(Selection({"service": subject.service}))
 
 
 async def test_logs_are_the_last_lines_that_contain_the_text(subject: Subject) -> None:

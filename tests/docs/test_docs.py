@@ -59,7 +59,7 @@ def test_every_setting_is_documented_with_its_default():
     for name, setting in Settings.model_fields.items():
         assert f"`{name}`" in CONFIGURATION, name
         row = next(line for line in CONFIGURATION.splitlines() if line.startswith("|") and f"`{name}`" in line)
-        if setting.default is None or setting.is_required() or setting.default_factory or setting.default == "":
+        if setting.default is None or setting.is_required() or setting.default_factory or setting.default in ("", ()):
             continue
         default = setting.default
         words = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)

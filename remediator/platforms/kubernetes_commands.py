@@ -1,0 +1,115 @@
+"""What a person would type instead of a step or a diagnosis: kubectl command lines. Pure."""
+
+import json
+import shlex
+from typing import assert_never
+
+from remediator.core.playbook import brief
+from remediator.core.step import (
+    Check,
+    DeletePod,
+    Diagnosis,
+    Events,
+    Evict,
+    Exec,
+    Inspect,
+    Logs,
+    Prune,
+    Restart,
+    Rollback,
+    RolloutAge,
+    Scale,
+    ServiceDiagnosis,
+    ServiceStep,
+    Start,
+    Stats,
+    Step,
+    Stop,
+)
+from remediator.core.target import Health, Instance, Workload
+from remediator.platforms.kubernetes_scaling import more, raised
+from remediator.ports import PermanentError
+
+
+def typed(step: Step | Diagnosis, workload: Workload) -> str:
+    """The command lines for the same. Raises PermanentError for what is not Kubernetes'."""
+    namespace, name = workload.name.split("/", 1)
+    kubectl, target, details = f"kubectl -n {namespace}", f"{workload.kind}/{name}", workload.details
+    if isinstance(step, ServiceStep | ServiceDiagnosis):
+        raise unsupported(step)
+    match step:
+        case Restart():
+            return f"{kubectl} rollout restart {target}"
+        case Rollback(to):
+            number = f" --to-revision={details[to]}" if to in details else ""
+            return f"{kubectl} rollout undo {target}{number}"
+        case Stop():
+            return f"{kubectl} scale {target} --replicas=0"
+        case Start():
+            return f"{kubectl} scale {target} --replicas={details.get('stopped_from', '1')}"
+        case Scale():
+            return _scale_typed(step, workload, kubectl)
+        case Evict(pod):
+            return _evict_typed(namespace, _pod_typed(pod, workload))
+        case DeletePod(pod):
+            return f"{kubectl} delete pod {_pod_typed(pod, workload)}"
+        case Exec(argv):
+            return f"{kubectl} exec {target} -- {shlex.join(argv)}"
+        case Logs(tail, grep):
+            found = f" | grep -iF -e {shlex.quote(grep)}" if grep else ""
+            return "\n".join(
+                f"{kubectl} logs --timestamps --all-containers --tail={tail} {pod}{found}" for pod in pods(workload)
+            )
+        case Stats():
+            return "\n".join(f"{kubectl} top pod {pod} --containers" for pod in pods(workload))
+        case Inspect():
+            return f"{kubectl} describe {target} {' '.join(f'pod/{pod}' for pod in pods(workload))}"
+        case Events(since):
+            about = [target, *(f"pod/{pod}" for pod in pods(workload))]
+            return "\n".join(f"{kubectl} events --for={each}  # of the last {brief(since)}" for each in about)
+        case RolloutAge():
+            return f"{kubectl} rollout history {target}"
+        case Prune():
+            raise unsupported(step)
+        case _:
+            assert_never(step)
+
+
+def _scale_typed(step: Scale, workload: Workload, kubectl: str) -> str:
+    wanted = more(step, int(workload.details.get("replicas", "0")))
+    if "autoscaler" not in workload.details:
+        return f"{kubectl} scale {workload.kind}/{workload.name.partition('/')[2]} --replicas={wanted}"
+    bounds = raised({"maxReplicas": int(workload.details["autoscaled_to"])}, wanted)
+    return f"{kubectl} patch hpa {workload.details['autoscaler']} -p {shlex.quote(json.dumps({'spec': bounds}))}"
+
+
+def _evict_typed(namespace: str, pod: str) -> str:
+    """kubectl evicts only whole nodes by a word of its own."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"namespace": namespace, "name": pod}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    return f"echo {shlex.quote(json.dumps(eviction))} | kubectl create --raw {path} -f -"
+
+
+def pods(workload: Workload) -> list[str]:
+    """The names of those that exist."""
+    return [short(one) for one in workload.instances if one.id]
+
+
+def short(instance: Instance) -> str:
+    return instance.name.partition("/")[2]
+
+
+def chosen_pod(pod: str, workload: Workload) -> Instance | None:
+    """The pod of that name; where none is named, the one that is not ready, if it is the only one."""
+    there = [one for one in workload.instances if one.id]
+    fit = [one for one in there if (short(one) == pod if pod else one.health is not Health.HEALTHY)]
+    return fit[0] if len(fit) == 1 else None
+
+
+def _pod_typed(pod: str, workload: Workload) -> str:
+    chosen = chosen_pod(pod, workload)
+    return short(chosen) if chosen else pod or "<the pod that is not ready>"
+
+
+def unsupported(step: Step | Diagnosis | Check) -> PermanentError:
+    return PermanentError(f"Kubernetes does not offer {step.name}")

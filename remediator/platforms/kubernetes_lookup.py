@@ -1,0 +1,27 @@
+"""A workload as it is now, and what belongs to it. Sends only GET requests."""
+
+from collections.abc import Sequence
+
+from remediator.core.target import Workload
+from remediator.platforms.kubernetes_api import KubernetesApi
+from remediator.platforms.kubernetes_objects import Controller, Pod, owner_of, path_of, under
+from remediator.platforms.kubernetes_scaling import AUTOSCALERS, AUTOSCALING, Autoscaler, in_charge
+
+
+async def controller_of(workload: Workload, api: KubernetesApi) -> Controller:
+    """Raises NotThere, TransientError or PermanentError, as all here do."""
+    return Controller(workload.kind, await api.get(path_of(workload.kind, workload.name)))
+
+
+async def pods_of(controller: Controller, api: KubernetesApi) -> Sequence[Pod]:
+    """Its pods, those that are being removed too. Other pods may have the same labels: its own are controlled by it."""
+    listed = await api.items(under(controller.namespace, "pods", "v1"), labelSelector=controller.selector)
+    owners = {controller.uid}
+    if controller.kind == "deployment":
+        sets = await api.items(under(controller.namespace, "replicasets"), labelSelector=controller.selector)
+        owners = {str(told["metadata"]["uid"]) for told in sets if controller.owns(told)}
+    return [Pod(told) for told in listed if owner_of(told) in owners]
+
+
+async def autoscaler_of(controller: Controller, api: KubernetesApi) -> Autoscaler | None:
+    return in_charge(controller, await api.items(under(controller.namespace, AUTOSCALERS, AUTOSCALING)))
