@@ -1,30 +1,30 @@
 """What kubelets would do, on a control plane without nodes: pods become ready, unless their image says that they cannot."""
 
+from contextlib import suppress
 from typing import Any
 
-from aiohttp import ClientSession
-
+from remediator.platforms.kubernetes_api import MERGE_PATCH, KubernetesApi
+from remediator.platforms.kubernetes_objects import under
+from remediator.ports import PortError
 from tests.kubernetes_fake import now
 
 BROKEN = "broken"
 """An image of this name fails again and again."""
 
 
-async def keep(session: ClientSession, url: str, namespace: str) -> int:
+async def keep(admin: KubernetesApi, namespace: str) -> int:
     """One round over the pods of a namespace; how many of them had to be changed."""
-    pods = f"{url}/api/v1/namespaces/{namespace}/pods"
+    pods = under(namespace, "pods", "v1")
     changed = 0
-    async with session.get(pods) as answer:
-        listed = (await answer.json())["items"]
-    for pod in listed:
+    for pod in await admin.items(pods):
         path = f"{pods}/{pod['metadata']['name']}"
-        if pod["metadata"].get("deletionTimestamp"):
-            async with session.delete(path, json={"gracePeriodSeconds": 0}) as answer:
-                changed += answer.ok
-        elif pod["status"].get("phase", "Pending") == "Pending" and not pod["status"].get("containerStatuses"):
-            headers = {"Content-Type": "application/merge-patch+json"}
-            async with session.patch(f"{path}/status", json={"status": _status(pod)}, headers=headers) as answer:
-                changed += answer.ok
+        with suppress(PortError):  # somebody else was faster
+            if pod["metadata"].get("deletionTimestamp"):
+                await admin.delete(path, {"gracePeriodSeconds": 0})
+                changed += 1
+            elif pod["status"].get("phase", "Pending") == "Pending" and not pod["status"].get("containerStatuses"):
+                await admin.patch(f"{path}/status", {"status": _status(pod)}, MERGE_PATCH)
+                changed += 1
     return changed
 
 

@@ -63,6 +63,8 @@ class FakeCluster:
         self.after_write: Callable[[], None] = lambda: None
         self.before_answer: Callable[[web.Request], Any] = lambda request: None
         self.requests: list[str] = []
+        self.loses_answers_to = ""
+        """A method: its requests are carried out, and their answers never arrive."""
         self.token = TOKEN
         self.url = ""
         self.trust: dict[str, str] = {}
@@ -117,7 +119,10 @@ class FakeCluster:
             if found is None:
                 raise Refused(404, "NotFound", "the server could not find the requested resource")
             body = json.loads(await request.read() or b"null")
-            return await self._answer(request, found, body)
+            answer = await self._answer(request, found, body)
+            if request.method == self.loses_answers_to and "/status" not in request.path:
+                request.transport.close()
+            return answer
         except Refused as refused:
             headers = {"Retry-After": "7"} if refused.body["code"] == 429 else {}
             return web.json_response(refused.body, status=refused.body["code"], headers=headers)

@@ -32,7 +32,7 @@ def redis_server(*arguments: str, port: int = 0) -> Iterator[str]:
     binary = _installed("redis-server")
     port = port or free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *arguments]
-    with _directory() as home, _running(command, home, lambda: _accepts(port)):
+    with directory() as home, running(command, home, lambda: accepts(port)):
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -71,7 +71,7 @@ class Postgres:
 
     def start(self, stop: Signals = SIGQUIT) -> None:
         """Start, and wait until it lets somebody in. At SIGQUIT it drops everything, and replays its log at the next start."""
-        self._life.enter_context(_running(self._command, self._home, lambda: _lets_in(self.address), stop))
+        self._life.enter_context(running(self._command, self._home, lambda: _lets_in(self.address), stop))
 
     def end(self) -> None:
         """As `start` was told, at once: with SIGQUIT, what was not committed is gone, and nobody is told goodbye."""
@@ -83,7 +83,7 @@ def _postgres_installed(max_connections: int, **settings: str) -> Iterator[Postg
     # Debian keeps the server's programs off the PATH.
     binaries = Path(_installed("postgres", "/usr/lib/postgresql/*/bin/postgres", "/usr/libexec/postgresql*/postgres")).parent
     port = free_port()
-    with _directory("postgres" if os.geteuid() == 0 else None) as home:
+    with directory("postgres" if os.geteuid() == 0 else None) as home:
         data = str(home / "data")
         init = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"]
         subprocess.run(init, check=True, capture_output=True, cwd=home, user=_owner(home))
@@ -98,12 +98,12 @@ def prometheus_server(config: str = SCRAPE_NOTHING, rules: str = "") -> Iterator
     """A Prometheus with this configuration, and these rules if any. Yields its URL."""
     binary = _installed("prometheus")
     port = free_port()
-    with _directory() as home:
+    with directory() as home:
         (home / "rules.yml").write_text(rules or "groups: []\n")
         (home / "prometheus.yml").write_text(config + "\nrule_files: [rules.yml]\n")
         command = [binary, f"--config.file={home}/prometheus.yml", f"--storage.tsdb.path={home}/data", "--log.level=warn"]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
-        with _running(command, home, lambda: _is_ready(f"http://127.0.0.1:{port}/-/ready")):
+        with running(command, home, lambda: is_ready(f"http://127.0.0.1:{port}/-/ready")):
             yield f"http://127.0.0.1:{port}"
 
 
@@ -112,11 +112,11 @@ def alertmanager_server(config: str = LOSE_EVERYTHING, port: int = 0) -> Iterato
     """An Alertmanager with this configuration, without peers. Yields its URL."""
     binary = _installed("alertmanager", "prometheus-alertmanager")
     port = port or free_port()
-    with _directory() as home:
+    with directory() as home:
         (home / "alertmanager.yml").write_text(config)
         command = [binary, f"--config.file={home}/alertmanager.yml", f"--storage.path={home}/data", "--cluster.listen-address="]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
-        with _running(command, home, lambda: _is_ready(f"http://127.0.0.1:{port}/-/ready")):
+        with running(command, home, lambda: is_ready(f"http://127.0.0.1:{port}/-/ready")):
             yield f"http://127.0.0.1:{port}"
 
 
@@ -146,7 +146,7 @@ async def eventually(is_so: Callable[[], Awaitable[bool]]) -> None:
 
 
 @contextmanager
-def _running(command: list[str], home: Path, ready: Callable[[], bool], stop: Signals = SIGTERM) -> Iterator[None]:
+def running(command: list[str], home: Path, ready: Callable[[], bool], stop: Signals = SIGTERM) -> Iterator[None]:
     """Start, wait until `ready`, and end this one process, whatever happens in between."""
     log = home / "log"
     with log.open("wb") as output:
@@ -168,7 +168,7 @@ def _running(command: list[str], home: Path, ready: Callable[[], bool], stop: Si
 
 
 @contextmanager
-def _directory(owner: str | None = None) -> Iterator[Path]:
+def directory(owner: str | None = None) -> Iterator[Path]:
     # Not pytest's: those lie below a directory that another user cannot enter.
     with tempfile.TemporaryDirectory(prefix="remediator-") as path:
         if owner is not None:
@@ -192,7 +192,7 @@ def _installed(*names: str) -> str:
     raise pytest.fail.Exception(reason) if os.environ.get("CI") == "true" else pytest.skip.Exception(reason)
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -204,7 +204,7 @@ def _lets_in(address: str) -> bool:
     return False
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
     with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
         return bool(answer.status == 200)
     return False

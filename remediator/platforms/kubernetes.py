@@ -33,18 +33,19 @@ from remediator.core.step import (
     Step,
     Stop,
 )
-from remediator.core.target import Selection, Workload
+from remediator.core.target import Health, Selection, Workload
 from remediator.platforms import expanded
 from remediator.platforms import kubernetes_doubt as doubt
 from remediator.platforms import kubernetes_evidence as evidence
 from remediator.platforms.kubernetes_api import KubernetesApi, NotThere
-from remediator.platforms.kubernetes_commands import chosen_pod, short, typed, unsupported
-from remediator.platforms.kubernetes_lookup import autoscaler_of, controller_of, pods_of
+from remediator.platforms.kubernetes_commands import typed, unsupported
+from remediator.platforms.kubernetes_lookup import autoscaler_of, controller_of, live_pods_of, pods_of
 from remediator.platforms.kubernetes_objects import (
     ALLOW,
     PLURALS,
     PROTECTED,
     Controller,
+    chosen_pod,
     controlling,
     instances,
     moment,
@@ -109,7 +110,7 @@ class KubernetesPlatform:
         if isinstance(diagnosis, ServiceDiagnosis):
             raise unsupported(diagnosis)
         controller = await controller_of(workload, self._api)
-        pods = [pod for pod in await pods_of(controller, self._api) if not pod.is_over][: evidence.PODS_SHOWN]
+        pods = (await live_pods_of(controller, self._api))[: evidence.PODS_SHOWN]
         match diagnosis:
             case Logs():
                 return await evidence.logs(diagnosis, controller, pods, self._api)
@@ -139,7 +140,7 @@ class KubernetesPlatform:
         if isinstance(step, ServiceStep) or step.name in _lacks(workload.kind):
             raise unsupported(step)
         controller = await controller_of(workload, self._api)
-        return {"uid": controller.uid, **await self._mark(step, controller, workload)}
+        return {"uid": controller.uid, **await self._mark(step, controller)}
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
         """Compare what is there now with the mark."""
@@ -167,7 +168,7 @@ class KubernetesPlatform:
 
     # --- marks
 
-    async def _mark(self, step: Step, controller: Controller, workload: Workload) -> Facts:
+    async def _mark(self, step: Step, controller: Controller) -> Facts:
         now = self._clock.now()
         match step:
             case Restart():
@@ -182,8 +183,8 @@ class KubernetesPlatform:
             case Scale():
                 return await self._mark_of_scale(step, controller)
             case Evict(pod) | DeletePod(pod):
-                chosen = chosen_pod(pod, workload)
-                return {"pod": short(chosen), "pod_uid": chosen.id} if chosen else {}
+                chosen = chosen_pod(pod, await live_pods_of(controller, self._api))
+                return {"pod": chosen.name, "pod_uid": chosen.uid} if chosen else {}
             case _:
                 return {}
 
@@ -240,10 +241,16 @@ class KubernetesPlatform:
     async def _looked_into(self, controller: Controller) -> Workload:
         """With its instances, and what a person needs to type the steps that it allows."""
         pods = await pods_of(controller, self._api)
-        workload = replace(self._workload(controller), instances=instances(controller, pods))
+        alive = [pod for pod in pods if not pod.is_over]
+        workload = replace(self._workload(controller), instances=instances(controller, alive))
         if self._own_pod in {pod.full_name for pod in pods}:
             workload = replace(workload, protected="is remediator itself")
-        details = {"replicas": str(controller.wanted), "stopped_from": str(controller.stopped_from)}
+        details = {
+            "replicas": str(controller.wanted),
+            "stopped_from": str(controller.stopped_from),
+            "pods": " ".join(pod.name for pod in alive),
+            "ill": " ".join(pod.name for pod in alive if pod.health is not Health.HEALTHY),
+        }
         consented = expanded(workload.allow)
         if Rollback.name in consented:
             newest_last = reversed(await revisions(controller, self._api))

@@ -26,7 +26,7 @@ from remediator.core.step import (
     Step,
     Stop,
 )
-from remediator.core.target import Health, Instance, Workload
+from remediator.core.target import Workload
 from remediator.platforms.kubernetes_scaling import more, raised
 from remediator.ports import PermanentError
 
@@ -58,14 +58,14 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
         case Logs(tail, grep):
             found = f" | grep -iF -e {shlex.quote(grep)}" if grep else ""
             return "\n".join(
-                f"{kubectl} logs --timestamps --all-containers --tail={tail} {pod}{found}" for pod in pods(workload)
+                f"{kubectl} logs --timestamps --all-containers --tail={tail} {pod}{found}" for pod in _pods(workload)
             )
         case Stats():
-            return "\n".join(f"{kubectl} top pod {pod} --containers" for pod in pods(workload))
+            return "\n".join(f"{kubectl} top pod {pod} --containers" for pod in _pods(workload))
         case Inspect():
-            return f"{kubectl} describe {target} {' '.join(f'pod/{pod}' for pod in pods(workload))}"
+            return f"{kubectl} describe {target} {' '.join(f'pod/{pod}' for pod in _pods(workload))}"
         case Events(since):
-            about = [target, *(f"pod/{pod}" for pod in pods(workload))]
+            about = [target, *(f"pod/{pod}" for pod in _pods(workload))]
             return "\n".join(f"{kubectl} events --for={each}  # of the last {brief(since)}" for each in about)
         case RolloutAge():
             return f"{kubectl} rollout history {target}"
@@ -90,25 +90,13 @@ def _evict_typed(namespace: str, pod: str) -> str:
     return f"echo {shlex.quote(json.dumps(eviction))} | kubectl create --raw {path} -f -"
 
 
-def pods(workload: Workload) -> list[str]:
-    """The names of those that exist."""
-    return [short(one) for one in workload.instances if one.id]
-
-
-def short(instance: Instance) -> str:
-    return instance.name.partition("/")[2]
-
-
-def chosen_pod(pod: str, workload: Workload) -> Instance | None:
-    """The pod of that name; where none is named, the one that is not ready, if it is the only one."""
-    there = [one for one in workload.instances if one.id]
-    fit = [one for one in there if (short(one) == pod if pod else one.health is not Health.HEALTHY)]
-    return fit[0] if len(fit) == 1 else None
+def _pods(workload: Workload) -> list[str]:
+    return workload.details.get("pods", "").split()
 
 
 def _pod_typed(pod: str, workload: Workload) -> str:
-    chosen = chosen_pod(pod, workload)
-    return short(chosen) if chosen else pod or "<the pod that is not ready>"
+    ill = workload.details.get("ill", "").split()
+    return pod or (ill[0] if len(ill) == 1 else "<the pod that is not ready>")
 
 
 def unsupported(step: Step | Diagnosis | Check) -> PermanentError:

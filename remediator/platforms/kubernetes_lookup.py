@@ -14,13 +14,18 @@ async def controller_of(workload: Workload, api: KubernetesApi) -> Controller:
 
 
 async def pods_of(controller: Controller, api: KubernetesApi) -> Sequence[Pod]:
-    """Its pods, those that are being removed too. Other pods may have the same labels: its own are controlled by it."""
+    """Its pods, in order of their names, those that are over too. Others may have its labels: its own are controlled by it."""
     listed = await api.items(under(controller.namespace, "pods", "v1"), labelSelector=controller.selector)
     owners = {controller.uid}
     if controller.kind == "deployment":
         sets = await api.items(under(controller.namespace, "replicasets"), labelSelector=controller.selector)
         owners = {str(told["metadata"]["uid"]) for told in sets if controller.owns(told)}
-    return [Pod(told) for told in listed if owner_of(told) in owners]
+    return sorted((Pod(told) for told in listed if owner_of(told) in owners), key=lambda pod: pod.name)
+
+
+async def live_pods_of(controller: Controller, api: KubernetesApi) -> Sequence[Pod]:
+    """Those of its pods that serve, or will."""
+    return [pod for pod in await pods_of(controller, api) if not pod.is_over]
 
 
 async def autoscaler_of(controller: Controller, api: KubernetesApi) -> Autoscaler | None:

@@ -178,6 +178,12 @@ class Pod:
         return Instance(self.uid, self.full_name, self.health, self.started_at)
 
 
+def chosen_pod(name: str, pods: Iterable[Pod]) -> Pod | None:
+    """The pod of that name; where none is named, the one that is not ready, if it is the only one."""
+    fit = [pod for pod in pods if (pod.name == name if name else pod.health is not Health.HEALTHY)]
+    return fit[0] if len(fit) == 1 else None
+
+
 def controlling(told: Facts) -> Facts:
     """The reference to what controls an object, or nothing."""
     owners = told["metadata"].get("ownerReferences") or ()
@@ -190,10 +196,14 @@ def owner_of(told: Facts) -> str:
 
 
 def instances(controller: Controller, pods: Iterable[Pod]) -> tuple[Instance, ...]:
-    """One for each pod that serves or will, and one that is stopped for each that is wanted and is not even there."""
-    there = [pod.instance for pod in sorted(pods, key=lambda pod: pod.name) if not pod.is_over]
+    """As many as are wanted: pods that are ready before those that are not, and a stopped one for each that is not there.
+
+    What a roll-out has beyond that does not count: that it does not come up takes nothing from those that serve.
+    """
+    there = sorted((pod.instance for pod in pods), key=lambda one: (one.health is not Health.HEALTHY, one.name))
     missing = range(len(there), controller.wanted)
-    return (*there, *(Instance("", f"{controller.full_name}#{number}", Health.STOPPED) for number in missing))
+    absent = (Instance("", f"{controller.full_name}#{number}", Health.STOPPED) for number in missing)
+    return (*there[: controller.wanted], *absent)
 
 
 def release_of(template: Facts) -> str:

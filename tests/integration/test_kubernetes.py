@@ -84,7 +84,7 @@ class TestFinding:
         assert await found(bench, pod=pod) == [f"kubernetes:{kind}/{NAMESPACE}/web"]
         assert await found(bench, pod=pod, namespace="elsewhere") == []
         assert await found(bench, pod=pod, service="another") == []
-        await bench.apply("pods", {"metadata": {"name": "bare"}, "spec": {}, "status": {}}, "api/v1")
+        await bench.apply("pods", {"metadata": {"name": "bare"}, "spec": {}, "status": {}}, "v1")
         assert await found(bench, pod="bare") == []
 
     async def test_a_long_listing_is_read_to_its_end(self, bench, cluster, monkeypatch):
@@ -97,7 +97,7 @@ class TestFinding:
         await bench.apply("deployments", deployment())
         await bench.settle()
         stray = {"metadata": {"name": "stray", "labels": {"app": "web"}}, "spec": {"containers": []}, "status": {}}
-        await bench.apply("pods", stray, "api/v1")
+        await bench.apply("pods", stray, "v1")
         assert ["stray" in one.name for one in (await bench.one()).instances] == [False]
 
     async def test_a_pod_is_as_healthy_as_it_is_ready(self, bench):
@@ -111,6 +111,15 @@ class TestFinding:
         await bench.apply("deployments", deployment(image=f"{BROKEN}:1"))
         stuck = await bench.settle()
         assert [one.health for one in stuck.instances] == [Health.UNHEALTHY]
+
+    async def test_a_pod_that_a_roll_out_has_added_does_not_count_until_it_is_ready(self, bench, cluster):
+        await bench.apply("deployments", deployment())
+        (old,) = (await bench.settle()).instances
+        stuck = await bench.release(f"{BROKEN}:2")
+        assert stuck.instances == (old,)
+        new = [pod["metadata"]["name"] for pod in cluster.all("pods") if pod["metadata"]["uid"] != old.id]
+        assert bench.platform.describe(DeletePod(), stuck) == f"{KUBECTL} delete pod {new[0]}"
+        assert (await bench.platform.mark(DeletePod(), stuck))["pod"] == new[0]
 
     async def test_instances_that_are_wanted_and_not_there_are_stopped_ones(self, bench, cluster):
         await bench.apply("deployments", deployment(replicas=2))
@@ -307,7 +316,7 @@ class TestEvidence:
         for name, about, at in (("b", uid, 2), ("a", uid, 1), ("old", uid, 9000), ("other", "another-uid", 1)):
             when = (SystemClock().now() - timedelta(seconds=at)).strftime("%Y-%m-%dT%H:%M:%SZ")
             body = {"involvedObject": {"uid": about, "name": "web-0"}, "reason": name, "lastTimestamp": when, "message": "m"}
-            await bench.apply("events", {"metadata": {"name": name}, **body}, "api/v1")
+            await bench.apply("events", {"metadata": {"name": name}, **body}, "v1")
         text = (await bench.platform.diagnose(Events(since=timedelta(hours=1)), web)).text
         assert [line.split()[4] for line in text.splitlines()] == ["b", "a"]
 
@@ -359,8 +368,8 @@ class TestDescribing:
 class TestReaching:
     async def test_a_pods_own_account_is_used_by_tls_and_its_token_read_again_when_it_is_renewed(self, tmp_path, monkeypatch):
         certificate = self_signed(tmp_path)
-        async with fake_bench(tmp_path, certificate=certificate) as (bench, cluster):
-            url = urlsplit(bench.url)
+        async with fake_bench(tmp_path, certificate=certificate) as (_, cluster):
+            url = urlsplit(cluster.url)
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(url.hostname))
             monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(url.port))
             (tmp_path / "token").write_text(TOKEN)
@@ -448,14 +457,14 @@ class TestErrors:
             await bench.platform.find(Selection({"service": "web"}))
 
     async def test_a_server_that_is_gone_and_comes_back_is_used_again(self, tmp_path):
-        async with fake_bench(tmp_path) as (first, _):
+        async with fake_bench(tmp_path) as (_, first):
             connection = KubernetesConnection(str(tmp_path / "kubeconfig"))
             platform = KubernetesPlatform(KubernetesApi(connection, timedelta(seconds=2)), (NAMESPACE,), SystemClock(), new_id)
             assert await platform.find(Selection({"service": "web"})) == []
             gone = first.url
         with pytest.raises(TransientError, match="cannot be reached"):
             await platform.find(Selection({"service": "web"}))
-        async with fake_bench(tmp_path) as (second, _):
+        async with fake_bench(tmp_path) as (_, second):
             assert second.url != gone
             assert await platform.find(Selection({"service": "web"})) == []
         await connection.forget()

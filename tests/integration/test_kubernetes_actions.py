@@ -174,8 +174,8 @@ class TestScaling:
         await bench.apply("deployments", deployment(replicas=3, allow="scale"))
         await bench.settle()
         scaler = autoscaler("web", 2, 4)
-        await bench.apply("horizontalpodautoscalers", scaler, "apis/autoscaling/v2")
-        await bench.apply("horizontalpodautoscalers", autoscaler("another", 1, 9), "apis/autoscaling/v2")
+        await bench.apply("horizontalpodautoscalers", scaler, "autoscaling/v2")
+        await bench.apply("horizontalpodautoscalers", autoscaler("another", 1, 9), "autoscaling/v2")
         step = Scale(at_most=6, by=2)
         described = bench.platform.describe(step, await bench.one())
         assert described.endswith("""patch hpa web -p '{"spec": {"minReplicas": 5, "maxReplicas": 5}}'""")
@@ -238,7 +238,7 @@ class TestPods:
         await bench.apply("deployments", deployment())
         pod = (await bench.settle()).instances[0]
         budget = {"spec": {"selector": {"matchLabels": {"app": "web"}}}, "status": {"disruptionsAllowed": 0}}
-        await bench.apply("poddisruptionbudgets", {"metadata": {"name": "web"}, **budget}, "apis/policy/v1")
+        await bench.apply("poddisruptionbudgets", {"metadata": {"name": "web"}, **budget}, "policy/v1")
         step = Evict(pod.name.partition("/")[2])
         found = await bench.one()
         mark = await bench.platform.mark(step, found)
