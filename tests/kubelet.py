@@ -31,6 +31,10 @@ async def keep(admin: KubernetesApi, namespace: str) -> int:
 def _status(pod: dict[str, Any]) -> dict[str, Any]:
     container = pod["spec"]["containers"][0]
     one = {"name": container["name"], "image": container["image"], "imageID": "", "containerID": "fake://1"}
+    if pod["spec"].get("restartPolicy") == "Never":
+        code = 3 if container["image"].startswith(BROKEN) else 0
+        over = {**one, "ready": False, "restartCount": 0, "state": {"terminated": {"exitCode": code, "finishedAt": now()}}}
+        return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [over]}
     if container["image"].startswith(BROKEN):
         ended = {"exitCode": 3, "reason": "Error", "containerID": "fake://0", "startedAt": now(), "finishedAt": now()}
         state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}

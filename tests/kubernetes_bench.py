@@ -115,8 +115,10 @@ async def _bench(
     connection = KubernetesConnection(str(kubeconfig))
     api = KubernetesApi(connection, patience, may_send)
     platform = KubernetesPlatform(api, (namespace,), SystemClock(), new_id)
-    yield Bench(KubernetesApi(connection, patience), api, platform, KubernetesActuator(api), namespace, quiet_s)
-    await connection.forget()
+    try:
+        yield Bench(KubernetesApi(connection, patience), api, platform, KubernetesActuator(api), namespace, quiet_s)
+    finally:
+        await connection.forget()
 
 
 def self_signed(home: Path) -> Path:

@@ -21,6 +21,8 @@ def reconcile(cluster: FakeCluster) -> None:
         for plural in ("statefulsets", "daemonsets"):
             for owner in cluster.all(plural):
                 _ordered(cluster, owner, plural)
+        for job in cluster.all("jobs"):
+            _job(cluster, job)
         for owned in [*cluster.all("pods"), *cluster.all("replicasets")]:
             _collected(cluster, owned)
         if json.dumps(cluster.all("pods") + cluster.all("replicasets")) == before:
@@ -88,6 +90,19 @@ def _ordered(cluster: FakeCluster, owner: Told, plural: str) -> None:
     else:
         scheduled = {"desiredNumberScheduled": wanted, "updatedNumberScheduled": len(pods)}
         _report(cluster, owner, numberAvailable=ready, **scheduled, **observed)
+
+
+def _job(cluster: FakeCluster, job: Told) -> None:
+    """One pod, and how it ended."""
+    pods = _owned(cluster, "pods", job)
+    if not pods:
+        template = deepcopy(job["spec"]["template"])
+        template["metadata"] = {"labels": {"job-name": job["metadata"]["name"]}}
+        _pods(cluster, job, 1, template)
+    phase = pods[0]["status"]["phase"] if pods else ""
+    if phase in ("Succeeded", "Failed"):
+        condition = {"type": "Complete" if phase == "Succeeded" else "Failed", "status": "True"}
+        _report(cluster, job, conditions=[condition])
 
 
 def _replica_set(cluster: FakeCluster, deployment: Told) -> Told:

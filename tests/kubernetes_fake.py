@@ -29,6 +29,8 @@ KINDS = {
     "deployments": ("apps/v1", "Deployment"),
     "statefulsets": ("apps/v1", "StatefulSet"),
     "daemonsets": ("apps/v1", "DaemonSet"),
+    "cronjobs": ("batch/v1", "CronJob"),
+    "jobs": ("batch/v1", "Job"),
     "replicasets": ("apps/v1", "ReplicaSet"),
     "controllerrevisions": ("apps/v1", "ControllerRevision"),
     "horizontalpodautoscalers": ("autoscaling/v2", "HorizontalPodAutoscaler"),

@@ -34,7 +34,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start the instances of the target that are stopped."""
+    """Start the instances of the target that are stopped; of a CronJob, make a Job now."""
 
     name: ClassVar[str] = "start"
     service: ClassVar[str] = ""

@@ -1,7 +1,7 @@
 """Kubernetes, the reading side: finds what opted in, looks at it, and says what a person would type. Changes nothing.
 
-A Deployment, StatefulSet or DaemonSet is one workload, and its pods are the instances. `kubernetes_actions.py` is the writing
-side; both meet the API server through `kubernetes_api.py`.
+A Deployment, StatefulSet or DaemonSet is one workload, and its pods are the instances; a CronJob is one, too, that only starts.
+`kubernetes_actions.py` is the writing side; both meet the API server through `kubernetes_api.py`.
 """
 
 import asyncio
@@ -38,29 +38,31 @@ from remediator.platforms import expanded
 from remediator.platforms import kubernetes_doubt as doubt
 from remediator.platforms import kubernetes_evidence as evidence
 from remediator.platforms.kubernetes_api import KubernetesApi, NotThere
-from remediator.platforms.kubernetes_commands import typed, unsupported
-from remediator.platforms.kubernetes_lookup import autoscaler_of, controller_of, live_pods_of, pods_of
+from remediator.platforms.kubernetes_commands import lacks, typed, unsupported
+from remediator.platforms.kubernetes_jobs import job_name, made
+from remediator.platforms.kubernetes_lookup import autoscaler_of, controller_of, live_pods_of, pods_of, state_of
 from remediator.platforms.kubernetes_objects import (
     ALLOW,
+    APPS,
+    BATCH,
     PLURALS,
     PROTECTED,
     Controller,
     chosen_pod,
     controlling,
     instances,
+    listing_of,
     moment,
     path_of,
     under,
 )
 from remediator.platforms.kubernetes_revisions import revisions
-from remediator.platforms.kubernetes_rollout import rolled_out
 from remediator.platforms.kubernetes_scaling import more, raised
 from remediator.ports import Clock, Evidence, Facts, Happened, Observation, PermanentError, PortError, Probe, Reading
 
+BETWEEN = {"ReplicaSet": ("replicasets", APPS), "Job": ("jobs", BATCH)}
+"""What stands between a pod and the workload that it belongs to."""
 FIELDS = frozenset({"service", "name", "namespace", "pod", *PLURALS})
-OF_A_CONTAINER_ENGINE = frozenset({Prune.name})
-SCALING = frozenset({Scale.name, Start.name, Stop.name})
-"""Not for a DaemonSet: it has one pod for each node."""
 
 
 class KubernetesPlatform:
@@ -117,9 +119,11 @@ class KubernetesPlatform:
             case Stats():
                 return await evidence.stats(controller, pods, self._api)
             case Inspect():
-                return evidence.inspect(controller, pods)
+                return evidence.inspect(await state_of(controller, self._api), controller, pods)
             case Events():
                 return await evidence.events(diagnosis, controller, pods, self._clock.now(), self._api)
+            case RolloutAge() if controller.kind == "cronjob":
+                raise unsupported(diagnosis)
             case RolloutAge():
                 return await self._rollout_age(controller)
             case _:
@@ -137,7 +141,7 @@ class KubernetesPlatform:
 
     async def mark(self, step: Step, workload: Workload) -> Facts:
         """`uid` of the workload, and what the step will change: before, and how it shall be after."""
-        if isinstance(step, ServiceStep) or step.name in _lacks(workload.kind):
+        if isinstance(step, ServiceStep) or step.name in lacks(workload.kind):
             raise unsupported(step)
         controller = await controller_of(workload, self._api)
         return {"uid": controller.uid, **await self._mark(step, controller)}
@@ -159,6 +163,8 @@ class KubernetesPlatform:
                 return doubt.restarted(controller, await revisions(controller, self._api), mark)
             case Rollback(to):
                 return doubt.rolled_back(to, controller, mark)
+            case Start() if controller.kind == "cronjob":
+                return await made(controller, mark["job"], self._api)
             case Scale() | Start() | Stop():
                 return doubt.scaled(controller, await autoscaler_of(controller, self._api), mark)
             case Evict() | DeletePod():
@@ -178,6 +184,8 @@ class KubernetesPlatform:
                 return {"release": controller.release}
             case Stop():
                 return {"replicas": controller.wanted, "to": 0}
+            case Start() if controller.kind == "cronjob":
+                return {"job": job_name(controller, self._new_id(now))}
             case Start():
                 return {"replicas": controller.wanted, "to": controller.stopped_from}
             case Scale():
@@ -203,11 +211,11 @@ class KubernetesPlatform:
         places = [(kind, place) for kind in kinds for place in self._places(namespace)]
         named = [fields[each] for each in ("name", *PLURALS) if each in fields]
         query = {"fieldSelector": f"metadata.name={named[0]}"} if named else {}
-        answers = await asyncio.gather(*(self._api.items(under(place, PLURALS[kind]), **query) for kind, place in places))
+        answers = await asyncio.gather(*(self._api.items(listing_of(kind, place), **query) for kind, place in places))
         return [Controller(kind, told) for (kind, _), listed in zip(places, answers, strict=True) for told in listed]
 
     async def _of_pod(self, name: str, namespace: str) -> list[Controller]:
-        """What controls a pod of that name: itself, or by a ReplicaSet."""
+        """What controls a pod of that name: itself, or by a ReplicaSet or Job."""
         query = {"fieldSelector": f"metadata.name={name}"}
         listed = await asyncio.gather(
             *(self._api.items(under(each, "pods", "v1"), **query) for each in self._places(namespace))
@@ -217,8 +225,8 @@ class KubernetesPlatform:
 
     async def _controller_of(self, told: Facts) -> Controller | None:
         owner, namespace = controlling(told), told["metadata"]["namespace"]
-        if owner.get("kind") == "ReplicaSet":
-            owner = controlling(await self._api.get(f"{under(namespace, 'replicasets')}/{owner['name']}"))
+        if between := BETWEEN.get(owner.get("kind", "")):
+            owner = controlling(await self._api.get(f"{under(namespace, *between)}/{owner['name']}"))
         kind = str(owner.get("kind", "")).lower()
         return Controller(kind, await self._api.get(path_of(kind, f"{namespace}/{owner['name']}"))) if kind in PLURALS else None
 
@@ -235,7 +243,7 @@ class KubernetesPlatform:
             allow=controller.allow,
             release=controller.release,
             protected=_why_protected(controller),
-            lacks=_lacks(controller.kind),
+            lacks=lacks(controller.kind),
         )
 
     async def _looked_into(self, controller: Controller) -> Workload:
@@ -251,7 +259,7 @@ class KubernetesPlatform:
             "pods": " ".join(pod.name for pod in alive),
             "ill": " ".join(pod.name for pod in alive if pod.health is not Health.HEALTHY),
         }
-        consented = expanded(workload.allow)
+        consented = expanded(workload.allow) - workload.lacks
         if Rollback.name in consented:
             newest_last = reversed(await revisions(controller, self._api))
             details |= {revision.release: str(revision.number) for revision in newest_last}
@@ -261,7 +269,7 @@ class KubernetesPlatform:
 
     async def _healthy(self, workload: Workload) -> Reading:
         try:
-            return rolled_out(await controller_of(workload, self._api))
+            return await state_of(await controller_of(workload, self._api), self._api)
         except NotThere:
             return Reading(Probe.FAILS, f"{workload.id} is gone")
         except PortError as error:
@@ -276,10 +284,6 @@ class KubernetesPlatform:
         ago = brief(timedelta(seconds=int(seconds)))
         text = f"revision {kept[0].number} of {controller.full_name} was made {ago} ago"
         return Evidence(RolloutAge.name, text, {"rollout.age_seconds": seconds})
-
-
-def _lacks(kind: str) -> frozenset[str]:
-    return OF_A_CONTAINER_ENGINE | (SCALING if kind == "daemonset" else frozenset())
 
 
 def _fits(controller: Controller, field: str, wanted: str) -> bool:

@@ -22,10 +22,11 @@ from remediator.core.step import (
 from remediator.core.target import Workload
 from remediator.platforms import exec_evidence, exec_said
 from remediator.platforms.kubernetes_api import JSON_PATCH, MERGE_PATCH, KubernetesApi
-from remediator.platforms.kubernetes_commands import unsupported
+from remediator.platforms.kubernetes_commands import lacks, unsupported
 from remediator.platforms.kubernetes_exec import first_running
+from remediator.platforms.kubernetes_jobs import job_from
 from remediator.platforms.kubernetes_lookup import autoscaler_of, controller_of
-from remediator.platforms.kubernetes_objects import ACTION, REPLICAS, RESTARTED_AT, Controller, under
+from remediator.platforms.kubernetes_objects import ACTION, BATCH, REPLICAS, RESTARTED_AT, Controller, under
 from remediator.platforms.kubernetes_revisions import named, revisions, undo
 from remediator.ports import Evidence, Facts, PermanentError, TransientError
 
@@ -40,7 +41,7 @@ class KubernetesActuator:
         """One request that changes something, after those that look once more."""
         if workload.protected:
             raise PermanentError(f"{workload.id} {workload.protected}")
-        if isinstance(step, ServiceStep):
+        if isinstance(step, ServiceStep) or step.name in lacks(workload.kind):
             raise unsupported(step)
         match step:
             case Restart():
@@ -92,7 +93,6 @@ class KubernetesActuator:
 
     async def _stop(self, controller: Controller) -> str:
         """To 0, and remember how many there were: `start` goes back to it."""
-        _scales(controller)
         if controller.wanted == 0:
             return f"{controller.full_name} was at 0 already"
         annotations = {REPLICAS: str(controller.wanted)}
@@ -100,7 +100,9 @@ class KubernetesActuator:
         return f"scaled {controller.full_name} from {controller.wanted} to 0"
 
     async def _start(self, controller: Controller, mark: Facts) -> str:
-        _scales(controller)
+        if controller.kind == "cronjob":
+            await self._api.post(under(controller.namespace, "jobs", BATCH), job_from(controller, mark["job"]))
+            return f"made the Job {mark['job']} of {controller.full_name}"
         if controller.wanted:
             return f"{controller.full_name} was not at 0: there was nothing to do"
         await self._merge(controller, {"metadata": {"annotations": {REPLICAS: None}}, "spec": {"replicas": mark["to"]}})
@@ -108,7 +110,6 @@ class KubernetesActuator:
 
     async def _scale(self, controller: Controller, mark: Facts) -> str:
         """By the scale subresource; or, where an autoscaler is in charge, by its bounds."""
-        _scales(controller)
         if mark["to"] == mark["replicas"]:
             raise PermanentError(f"{controller.full_name} has {mark['replicas']} instances, and may have no more")
         autoscaler = await autoscaler_of(controller, self._api)
@@ -170,8 +171,3 @@ def _only(mark: Facts) -> Facts:
 def _not_paused(controller: Controller) -> None:
     if controller.paused:
         raise PermanentError(f"{controller.full_name} is paused; resume it first: kubectl rollout resume")
-
-
-def _scales(controller: Controller) -> None:
-    if controller.kind == "daemonset":
-        raise PermanentError(f"{controller.full_name} is a DaemonSet, which has one pod for each node")

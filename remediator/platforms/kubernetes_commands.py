@@ -6,6 +6,7 @@ from typing import assert_never
 
 from remediator.core.playbook import brief
 from remediator.core.step import (
+    STEPS,
     Check,
     DeletePod,
     Diagnosis,
@@ -45,6 +46,8 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return f"{kubectl} rollout undo {target}{number}"
         case Stop():
             return f"{kubectl} scale {target} --replicas=0"
+        case Start() if workload.kind == "cronjob":
+            return f"{kubectl} create job {name}-$(date +%s) --from={target}"
         case Start():
             return f"{kubectl} scale {target} --replicas={details.get('stopped_from', '1')}"
         case Scale():
@@ -97,6 +100,17 @@ def _pods(workload: Workload) -> list[str]:
 def _pod_typed(pod: str, workload: Workload) -> str:
     ill = workload.details.get("ill", "").split()
     return pod or (ill[0] if len(ill) == 1 else "<the pod that is not ready>")
+
+
+def lacks(kind: str) -> frozenset[str]:
+    """The steps that a kind of workload cannot take."""
+    match kind:
+        case "cronjob":
+            return frozenset(step.name for step in STEPS if not step.service) - {Start.name}
+        case "daemonset":  # it has one pod for each node
+            return frozenset({Prune.name, Scale.name, Start.name, Stop.name})
+        case _:
+            return frozenset({Prune.name})
 
 
 def unsupported(step: Step | Diagnosis | Check) -> PermanentError:

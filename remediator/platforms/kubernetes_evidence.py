@@ -8,8 +8,7 @@ from remediator.core.step import Events, Inspect, Logs, Stats
 from remediator.platforms import readable
 from remediator.platforms.kubernetes_api import KubernetesApi, NotThere
 from remediator.platforms.kubernetes_objects import Controller, Pod, moment, under
-from remediator.platforms.kubernetes_rollout import rolled_out
-from remediator.ports import Evidence, Facts, PermanentError
+from remediator.ports import Evidence, Facts, PermanentError, Reading
 
 PODS_SHOWN = 10
 BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60}
@@ -72,9 +71,9 @@ async def stats(controller: Controller, pods: Sequence[Pod], api: KubernetesApi)
     return Evidence(Stats.name, "\n".join(lines) or "nothing is measured yet", _worst(found))
 
 
-def inspect(controller: Controller, pods: Sequence[Pod]) -> Evidence:
-    """The roll-out and each container, with how it ended the last time."""
-    lines = [rolled_out(controller).seen, f"release {controller.release}"]
+def inspect(state: Reading, controller: Controller, pods: Sequence[Pod]) -> Evidence:
+    """The roll-out or Job and each container, with how it ended the last time."""
+    lines = [state.seen, f"release {controller.release}"]
     numbers: list[Mapping[str, float]] = [{"inspect.restart_count": float(pod.restarts)} for pod in pods]
     lines += [
         f"{told['type']} {told['status']} {told.get('reason', '')}: {told.get('message', '')}"
@@ -83,8 +82,8 @@ def inspect(controller: Controller, pods: Sequence[Pod]) -> Evidence:
     for pod in pods:
         lines.append(f"{pod.name} is {pod.health} ({pod.status.get('phase')}), restarted {pod.restarts} times")
         for container in pod.containers:
-            state, reason = _state(container.get("state") or {})
-            lines.append(f"  {container['name']}: {state} {reason}, image {container.get('image')}".rstrip())
+            does, reason = _state(container.get("state") or {})
+            lines.append(f"  {container['name']}: {does} {reason}, image {container.get('image')}".rstrip())
             for ended in _ends(container):
                 lines.append(f"  {container['name']} ended with {ended['exitCode']} ({ended.get('reason', '')})")
                 killed = float(ended.get("reason") == "OOMKilled")

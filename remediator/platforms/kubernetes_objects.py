@@ -21,7 +21,8 @@ REPLICAS = "remediator.io/replicas"
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 REVISION = "deployment.kubernetes.io/revision"
 
-PLURALS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets"}
+APPS, BATCH = "apps/v1", "batch/v1"
+PLURALS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets", "cronjob": "cronjobs"}
 """The kinds of workloads, as targets name them, and as paths of the API do."""
 COMES_UP = frozenset({"ContainerCreating", "PodInitializing"})
 """What a container waits for that has nothing against it."""
@@ -29,7 +30,7 @@ COMES_UP = frozenset({"ContainerCreating", "PodInitializing"})
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """A Deployment, StatefulSet or DaemonSet as the API told it."""
+    """A Deployment, StatefulSet, DaemonSet or CronJob as the API told it."""
 
     kind: str
     told: Facts
@@ -80,7 +81,8 @@ class Controller:
 
     @property
     def template(self) -> Facts:
-        template: Facts = self.spec["template"]
+        spec = self.spec["jobTemplate"]["spec"] if self.kind == "cronjob" else self.spec
+        template: Facts = spec["template"]
         return template
 
     @property
@@ -93,7 +95,9 @@ class Controller:
 
     @property
     def wanted(self) -> int:
-        """How many instances there should be."""
+        """How many instances there should be; a CronJob has none, it makes Jobs."""
+        if self.kind == "cronjob":
+            return 0
         if self.kind == "daemonset":
             return int(self.status.get("desiredNumberScheduled", 0))
         return int(self.spec.get("replicas", 1))
@@ -222,10 +226,15 @@ def release_of(template: Facts) -> str:
 
 def path_of(kind: str, full_name: str) -> str:
     namespace, name = full_name.split("/", 1)
-    return f"{under(namespace, PLURALS[kind])}/{quote(name, safe='')}"
+    return f"{listing_of(kind, namespace)}/{quote(name, safe='')}"
 
 
-def under(namespace: str, plural: str, group: str = "apps/v1") -> str:
+def listing_of(kind: str, namespace: str) -> str:
+    """The path of all workloads of a kind in a namespace."""
+    return under(namespace, PLURALS[kind], BATCH if kind == "cronjob" else APPS)
+
+
+def under(namespace: str, plural: str, group: str = APPS) -> str:
     """The path of a listing; of all namespaces, where none is named."""
     root = f"/apis/{group}" if "/" in group else f"/api/{group}"
     return f"{root}/namespaces/{quote(namespace, safe='')}/{plural}" if namespace else f"{root}/{plural}"

@@ -8,6 +8,7 @@ from remediator.platforms.kubernetes_api import KubernetesApi
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 WORKLOADS = ("apps/deployments", "apps/statefulsets", "apps/daemonsets")
+FOUND = (*WORKLOADS, "apps/replicasets", "batch/cronjobs", "batch/jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,7 @@ def _rights(verb: str, *resources: str) -> tuple[Right, ...]:
 
 
 READING = {
-    "find targets": (
-        *_rights("get", *WORKLOADS, "apps/replicasets"),
-        *_rights("list", *WORKLOADS, "apps/replicasets", "/pods"),
-    ),
+    "find targets": (*_rights("get", *FOUND), *_rights("list", *FOUND, "/pods")),
     "diagnose with logs": _rights("get", "/pods/log"),
     "diagnose with events": _rights("list", "/events"),
     "diagnose with stats": _rights("list", "metrics.k8s.io/pods"),
@@ -39,6 +37,7 @@ READING = {
 WRITING = {
     "restart, rollback, start and stop": _rights("patch", *WORKLOADS),
     "scale": _rights("patch", "apps/deployments/scale", "apps/statefulsets/scale", "autoscaling/horizontalpodautoscalers"),
+    "start CronJobs": _rights("create", "batch/jobs"),
     "evict": _rights("create", "/pods/eviction"),
     "delete_pod": _rights("delete", "/pods"),
     "exec": (*_rights("get", "/pods", "/pods/exec"), *_rights("create", "/pods/exec")),

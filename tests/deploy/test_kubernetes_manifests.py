@@ -16,6 +16,7 @@ HERE = Path(__file__).parents[2] / "deploy/kubernetes"
 RIGHTS = {
     "rollout": "restart, rollback, start and stop",
     "scale": "scale",
+    "run-job": "start CronJobs",
     "evict": "evict",
     "delete-pod": "delete_pod",
     "exec": "exec",

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from remediator.core.step import DeletePod, Evict, Exec, Restart, Rollback, Scale, Start, Stop
-from remediator.core.target import Workload
+from remediator.core.step import DeletePod, Evict, Exec, Healthy, Inspect, Logs, Restart, Rollback, Scale, Start, Stop
+from remediator.core.target import Selection, Workload
 from remediator.platforms.kubernetes_rights import missing_rights
-from remediator.ports import Happened, Observation, OutcomeUnknown, PermanentError, TransientError
+from remediator.ports import Happened, Observation, OutcomeUnknown, PermanentError, Probe, TransientError
+from tests import kubelet
 from tests.kubelet import BROKEN
 from tests.kubernetes_bench import NAMESPACE, Bench, deployment, fake_bench, self_signed, workload
 from tests.kubernetes_fake import FakeCluster
@@ -297,6 +298,68 @@ class TestExec:
         assert "container=side" in cluster.requests[-1]
 
 
+class TestCronJobs:
+    async def settled(self, bench: Bench, image: str = "etl:1", **spec: Any) -> Workload:
+        template = {"spec": {"containers": [{"name": "main", "image": image}], "restartPolicy": "Never"}}
+        spec = {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": template}}} | spec
+        metadata = {"name": "etl", "annotations": {"remediator.io/allow": "*"}}
+        await bench.apply("cronjobs", {"metadata": metadata, "spec": spec}, "batch/v1")
+        return await bench.one(service="etl")
+
+    async def run(self, bench: Bench, found: Workload) -> Any:
+        mark = await bench.platform.mark(Start(), found)
+        await bench.actuator.perform(Start(), found, mark)
+        await kubelet.keep(bench.admin, NAMESPACE)
+        return mark
+
+    async def test_start_makes_a_job_of_it_once_and_its_end_is_verified(self, bench, cluster):
+        found = await self.settled(bench)
+        assert (await bench.platform.check(Healthy(), found)).seen == f"no Job of {NAMESPACE}/etl is left"
+        mark = await self.run(bench, found)
+        assert (await bench.platform.check(Healthy(), found)).probe is Probe.HOLDS
+        assert (await observed(bench, Start(), found, mark)).happened is Happened.YES
+        with pytest.raises(TransientError, match="409"):
+            await bench.actuator.perform(Start(), found, mark)
+        (job,) = cluster.all("jobs")
+        assert job["metadata"]["annotations"] == {"cronjob.kubernetes.io/instantiate": "manual"}
+        pod = cluster.all("pods")[0]["metadata"]["name"]
+        assert await found_by(bench, pod=pod) == await found_by(bench, cronjob="etl") == [found.id]
+
+    async def test_one_that_failed_fails_and_its_logs_are_there(self, bench, cluster):
+        found = await self.settled(bench, f"{BROKEN}:1")
+        await self.run(bench, found)
+        assert (await bench.platform.check(Healthy(), found)).probe is Probe.FAILS
+        cluster.logs[cluster.all("pods")[0]["metadata"]["name"], False] = "source is not reachable\n"
+        assert (await bench.platform.diagnose(Logs(), found)).text == "source is not reachable"
+        assert (await bench.platform.diagnose(Inspect(), found)).numbers["inspect.exit_code"] == 3.0
+
+    async def test_one_that_was_not_made_is_told_from_one_that_may_have_vanished(self, bench):
+        found = await self.settled(bench)
+        mark = await bench.platform.mark(Start(), found)
+        assert (await observed(bench, Start(), found, mark)).happened is Happened.NO
+        await bench.change("cronjobs", "etl", {"spec": {"successfulJobsHistoryLimit": 0}}, "batch/v1")
+        assert (await observed(bench, Start(), found, mark)).happened is Happened.UNKNOWN
+
+    async def test_none_is_made_beside_another_where_that_is_forbidden(self, bench, cluster):
+        found = await self.settled(bench, concurrencyPolicy="Forbid")
+        cluster.get("cronjobs", NAMESPACE, "etl")["status"] = {"active": [{"name": "etl-1"}]}
+        with pytest.raises(PermanentError, match="allows no second one"):
+            await self.run(bench, found)
+
+    async def test_it_has_no_other_step_and_a_command_that_people_know(self, bench):
+        found = await self.settled(bench)
+        for step in (Restart(), Rollback("a"), Stop(), Scale(at_most=3), Evict("x"), DeletePod("x"), Exec(("true",))):
+            assert step.name in found.lacks
+            with pytest.raises(PermanentError, match="does not offer"):
+                await bench.actuator.perform(step, found, {})
+        described = bench.platform.describe(Start(), found)
+        assert described == f"kubectl -n {NAMESPACE} create job etl-$(date +%s) --from=cronjob/etl"
+
+
+async def found_by(bench: Bench, **fields: str) -> list[str]:
+    return [each.id for each in await bench.platform.find(Selection(fields))]
+
+
 class TestErrors:
     async def test_a_change_in_between_is_a_conflict_that_changes_nothing(self, bench, cluster):
         await bench.apply("deployments", deployment())
@@ -379,11 +442,12 @@ class TestAsKubectlDoes:
         async with fake_bench(tmp_path, certificate=self_signed(tmp_path)) as made:
             yield made
 
-    async def typed(self, home: Path, command: str) -> None:
+    async def typed(self, home: Path, command: str) -> str:
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": str(home / "kubeconfig")}
         shell = ["bash", "-o", "pipefail", "-c", command]
         ran = await asyncio.to_thread(subprocess.run, shell, env=environment, capture_output=True, text=True, timeout=60)
         assert ran.returncode == 0, ran.stderr
+        return ran.stdout
 
     async def test_undo_leads_to_the_same_template_and_annotations(self, bench, cluster, tmp_path):
         results = []
@@ -398,7 +462,7 @@ class TestAsKubectlDoes:
             else:
                 await bench.perform(Rollback())
             told = web(cluster)
-            results.append((said(told["spec"]), told["metadata"]["annotations"], told["metadata"]["generation"]))
+            results.append((plain(told["spec"]), told["metadata"]["annotations"], told["metadata"]["generation"]))
             await bench.delete("deployments", "web")
         assert results[0] == results[1]
 
@@ -412,6 +476,15 @@ class TestAsKubectlDoes:
         both = [datetime.fromisoformat(each["kubectl.kubernetes.io/restartedAt"]) for each in (by_kubectl, by_remediator)]
         assert abs(both[1] - both[0]) < timedelta(minutes=1)
 
+    async def test_a_job_of_a_cron_job_is_the_one_that_kubectl_would_make(self, bench, cluster, tmp_path):
+        found = await TestCronJobs().settled(bench)
+        shown = await self.typed(tmp_path, bench.platform.describe(Start(), found) + " --dry-run=client -o json")
+        await bench.actuator.perform(Start(), found, await bench.platform.mark(Start(), found))
+        by_kubectl, by_remediator = json.loads(shown), cluster.all("jobs")[0]
+        assert plain(by_remediator["spec"]) == plain(by_kubectl["spec"])
+        for key in ("labels", "annotations", "ownerReferences"):
+            assert plain(by_remediator["metadata"].get(key) or {}) == plain(by_kubectl["metadata"].get(key) or {})
+
     async def test_what_people_are_shown_does_what_remediator_would_do(self, bench, cluster, tmp_path):
         await bench.apply("deployments", deployment(replicas=2, allow="*"))
         evicted, deleted = (one.name.partition("/")[2] for one in (await bench.settle()).instances)
@@ -423,8 +496,8 @@ class TestAsKubectlDoes:
             assert (await observed(bench, step, found, mark)).happened is Happened.YES
 
 
-def said(told: Any) -> Any:
+def plain(told: Any) -> Any:
     """Without what Go's zero values add, which the real server takes away again."""
     if isinstance(told, dict):
-        return {key: kept for key, value in told.items() if (kept := said(value)) not in (None, {})}
-    return [said(each) for each in told] if isinstance(told, list) else told
+        return {key: kept for key, value in told.items() if (kept := plain(value)) not in (None, {})}
+    return [plain(each) for each in told] if isinstance(told, list) else told
