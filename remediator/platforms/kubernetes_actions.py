@@ -77,14 +77,14 @@ class KubernetesActuator:
 
     async def _restart(self, controller: Controller, mark: Facts) -> str:
         """As `kubectl rollout restart`, with the id of the action beside its time."""
-        _not_paused(controller)
+        _rolls_out(controller)
         annotations = {RESTARTED_AT: mark["at"], ACTION: mark["action"]}
         await self._merge(controller, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
         return f"restarting the pods of {controller.full_name} ({ACTION}={mark['action']})"
 
     async def _roll_back(self, to: str, controller: Controller) -> str:
         """As `kubectl rollout undo`, to the revision that runs that release."""
-        _not_paused(controller)
+        _rolls_out(controller)
         revision = named(to, controller, await revisions(controller, self._api))
         if revision.release == controller.release:
             raise PermanentError(f"{controller.full_name} is to run {to} already")
@@ -168,6 +168,9 @@ def _only(mark: Facts) -> Facts:
     return {"preconditions": {"uid": mark["pod_uid"]}}
 
 
-def _not_paused(controller: Controller) -> None:
+def _rolls_out(controller: Controller) -> None:
+    """Raises PermanentError where another pod template would replace no pod."""
     if controller.paused:
         raise PermanentError(f"{controller.full_name} is paused; resume it first: kubectl rollout resume")
+    if (controller.spec.get("updateStrategy") or {}).get("type") == "OnDelete":
+        raise PermanentError(f"{controller.full_name} replaces a pod only when it is deleted (OnDelete)")

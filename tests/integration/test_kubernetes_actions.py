@@ -70,6 +70,11 @@ class TestRestart:
             with pytest.raises(PermanentError, match="is paused; resume it first"):
                 await bench.perform(step)
 
+    async def test_it_is_refused_where_it_would_replace_no_pod(self, bench):
+        await bench.apply("statefulsets", workload("StatefulSet", "web", "*", {"updateStrategy": {"type": "OnDelete"}}))
+        with pytest.raises(PermanentError, match="only when it is deleted"):
+            await bench.perform(Restart())
+
     async def test_it_is_found_though_another_release_came_after_it(self, bench):
         await bench.apply("deployments", deployment())
         await bench.settle()
