@@ -191,7 +191,14 @@ async def surroundings(
             from remediator.platforms.kubernetes_actions import KubernetesActuator
             from remediator.platforms.kubernetes_api import KubernetesApi
             from remediator.platforms.kubernetes_connection import KubernetesConnection, own_pod
-            from remediator.platforms.kubernetes_rights import missing_rights
+            from remediator.platforms.kubernetes_nodes import KubernetesNodes, KubernetesNodesActuator
+            from remediator.platforms.kubernetes_rights import (
+                NODES_READING,
+                NODES_WRITING,
+                READING,
+                WRITING,
+                missing_rights,
+            )
 
             connection = KubernetesConnection(settings.kubernetes, settings.kubernetes_context)
             stack.push_async_callback(connection.forget)
@@ -199,9 +206,14 @@ async def surroundings(
             namespaces = settings.namespaces
             cluster = platforms["kubernetes"] = KubernetesPlatform(api, namespaces, SystemClock(), new_id, own_pod())
             inventories.append(cluster.inventory)
-            rights.append(partial(missing_rights, api, namespaces, may_act=may_act))
+            rights.append(partial(missing_rights, api, namespaces, READING, WRITING if may_act else {}))
             if may_act:
                 actuators["kubernetes"] = executors["kubernetes"] = KubernetesActuator(api)
+            if settings.kubernetes_nodes:
+                platforms["kubernetes-nodes"] = KubernetesNodes(api, own_pod())
+                rights.append(partial(missing_rights, api, ("",), NODES_READING, NODES_WRITING if may_act else {}))
+                if may_act:
+                    actuators["kubernetes-nodes"] = KubernetesNodesActuator(api)
         if settings.commands:
             from remediator.platforms.command import CommandActuator, CommandPlatform
 

@@ -183,6 +183,8 @@ class Settings(_Section):
     """Of the kubeconfig; empty: its current one."""
     kubernetes_namespaces: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """Where targets are looked for; `*`: in all of them."""
+    kubernetes_nodes: bool = False
+    """Whether nodes may be targets: the rights for that are on the whole cluster."""
     services: Mapping[str, ServiceEndpoints] = Field(default_factory=dict)
     commands: Mapping[str, CommandTarget] = Field(default_factory=dict)
     extensions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -25,6 +25,7 @@ TOKEN = "a-token"
 KINDS = {
     "pods": ("v1", "Pod"),
     "events": ("v1", "Event"),
+    "nodes": ("v1", "Node"),
     "namespaces": ("v1", "Namespace"),
     "deployments": ("apps/v1", "Deployment"),
     "statefulsets": ("apps/v1", "StatefulSet"),

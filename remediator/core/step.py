@@ -119,6 +119,36 @@ class DeletePod:
     pod: str = name_field("The pod; empty: the only one that is not ready.")
 
 
+@dataclass(frozen=True, slots=True)
+class Cordon:
+    """Let no further pods onto a Kubernetes node."""
+
+    name: ClassVar[str] = "cordon"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.LOW
+
+
+@dataclass(frozen=True, slots=True)
+class Uncordon:
+    """Let pods onto a Kubernetes node again."""
+
+    name: ClassVar[str] = "uncordon"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.LOW
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Cordon a Kubernetes node and evict its pods, as far and as fast as their disruption budgets allow."""
+
+    name: ClassVar[str] = "drain"
+    service: ClassVar[str] = ""
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    timeout: timedelta = field(
+        default=timedelta(minutes=5), metadata={"doc": "How long budgets are waited for.", "at_most": timedelta(minutes=30)}
+    )
+
+
 # --- Diagnosis: read-only, gathered before anything is changed --------------------------------------------------------
 # `facts` are the numbers that it finds, for `when:` of a rung. One that finds none has no `facts`.
 
@@ -246,7 +276,8 @@ class AlertResolved:
     risk: ClassVar[Risk] = Risk.READ
 
 
-PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune | Scale | Evict | DeletePod
+NodeStep = Cordon | Uncordon | Drain
+PlatformStep = Restart | Start | Stop | Rollback | Exec | Prune | Scale | Evict | DeletePod | NodeStep
 ServiceStep = PostgresStep | RedisStep
 Step = PlatformStep | ServiceStep
 

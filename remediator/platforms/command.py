@@ -13,9 +13,11 @@ from typing import assert_never
 from remediator.core.redaction_rules import REDACTED
 from remediator.core.step import (
     Check,
+    Cordon,
     DeletePod,
     Diagnosis,
     Disk,
+    Drain,
     Events,
     Evict,
     Exec,
@@ -34,6 +36,7 @@ from remediator.core.step import (
     Stats,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Health, Instance, Selection, Workload
 from remediator.platforms import MaySend, always, ensure_may_send, expanded, readable
@@ -195,7 +198,7 @@ def argv_of(step: Step | Diagnosis, name: str, target: CommandTarget) -> tuple[s
     match step:
         case Restart() | Start() | Stop():
             argv: tuple[str, ...] = getattr(target, step.name)
-        case Rollback() | Exec() | Prune() | Scale() | Evict() | DeletePod():
+        case Rollback() | Exec() | Prune() | Scale() | Evict() | DeletePod() | Cordon() | Uncordon() | Drain():
             raise _unsupported(step)
         case Logs() | Stats() | Inspect() | Events() | Disk() | RolloutAge():
             argv = ()

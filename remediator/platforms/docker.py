@@ -16,9 +16,11 @@ from typing import assert_never
 from remediator.core.playbook import brief
 from remediator.core.step import (
     Check,
+    Cordon,
     DeletePod,
     Diagnosis,
     Disk,
+    Drain,
     Events,
     Evict,
     Exec,
@@ -37,6 +39,7 @@ from remediator.core.step import (
     Stats,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Health, Selection, Workload
 from remediator.platforms import docker_doubt as doubt
@@ -67,7 +70,7 @@ from remediator.platforms.docker_selection import (
 from remediator.ports import Evidence, Facts, Happened, Observation, PermanentError, PortError, Probe, Reading
 
 FIELDS = frozenset({"name", "service", "project"})
-LACKS = frozenset({Scale.name, Evict.name, DeletePod.name})
+LACKS = frozenset(step.name for step in (Scale, Evict, DeletePod, Cordon, Uncordon, Drain))
 INSTANCES_SHOWN = 10
 
 
@@ -173,7 +176,7 @@ class DockerPlatform:
             case Prune():
                 said = "the engine keeps no record of what was removed; docker system df shows what is left"
                 return Observation(Happened.UNKNOWN, said)
-            case Scale() | Evict() | DeletePod():
+            case Scale() | Evict() | DeletePod() | Cordon() | Uncordon() | Drain():
                 raise unsupported(step)
             case _:
                 assert_never(step)

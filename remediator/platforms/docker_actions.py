@@ -17,7 +17,9 @@ from typing import Any, NoReturn, assert_never
 from urllib3 import BaseHTTPResponse
 
 from remediator.core.step import (
+    Cordon,
     DeletePod,
+    Drain,
     Evict,
     Exec,
     Prune,
@@ -28,6 +30,7 @@ from remediator.core.step import (
     Start,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Health, Instance, Workload
 from remediator.platforms import TEXT_MAX, exec_evidence, exec_said, readable
@@ -86,7 +89,7 @@ class DockerActuator:
                 return exec_said(*await self._exec(step, workload))
             case Prune():
                 return await pruned(step, self._engine)
-            case Scale() | Evict() | DeletePod():
+            case Scale() | Evict() | DeletePod() | Cordon() | Uncordon() | Drain():
                 raise unsupported(step)
             case _:
                 assert_never(step)

@@ -8,9 +8,11 @@ from typing import Any, assert_never
 
 from remediator.core.step import (
     Check,
+    Cordon,
     DeletePod,
     Diagnosis,
     Disk,
+    Drain,
     Events,
     Evict,
     Exec,
@@ -27,6 +29,7 @@ from remediator.core.step import (
     Stats,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Health, Workload
 from remediator.platforms.docker_container import ALLOW, PROTECTED, Container, parked_name, unnamed_volumes
@@ -70,7 +73,7 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return "docker system df -v"
         case RolloutAge():
             return f"docker inspect --format '{{{{.Created}}}} {{{{.Name}}}}' {names}"
-        case Scale() | Evict() | DeletePod():
+        case Scale() | Evict() | DeletePod() | Cordon() | Uncordon() | Drain():
             raise unsupported(step)
         case _:
             assert_never(step)

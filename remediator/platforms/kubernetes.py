@@ -20,6 +20,7 @@ from remediator.core.step import (
     Exec,
     Inspect,
     Logs,
+    NodeStep,
     Prune,
     Restart,
     Rollback,
@@ -148,7 +149,7 @@ class KubernetesPlatform:
 
     async def observe(self, step: Step, workload: Workload, mark: Facts) -> Observation:
         """Compare what is there now with the mark."""
-        if isinstance(step, ServiceStep | Prune):
+        if isinstance(step, ServiceStep | NodeStep | Prune):
             raise unsupported(step)
         if isinstance(step, Exec):
             return Observation(Happened.UNKNOWN, f"no trace tells whether this ran or still runs: {typed(step, workload)}")

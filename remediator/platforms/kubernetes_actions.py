@@ -7,7 +7,9 @@ refused, and one that somebody else changes in between is left alone (409) and d
 from typing import assert_never
 
 from remediator.core.step import (
+    Cordon,
     DeletePod,
+    Drain,
     Evict,
     Exec,
     Prune,
@@ -18,6 +20,7 @@ from remediator.core.step import (
     Start,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Workload
 from remediator.platforms import exec_evidence, exec_said
@@ -60,7 +63,7 @@ class KubernetesActuator:
                 return await self._delete(await self._as_decided(workload, mark), _told_apart(pod, workload, mark))
             case Exec():
                 return exec_said(*await self._exec(step, workload))
-            case Prune():
+            case Prune() | Cordon() | Uncordon() | Drain():
                 raise unsupported(step)
             case _:
                 assert_never(step)
@@ -125,17 +128,11 @@ class KubernetesActuator:
         return f"scaled {controller.full_name} from {mark['replicas']} to {mark['to']}"
 
     async def _evict(self, controller: Controller, mark: Facts) -> str:
-        body = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"namespace": controller.namespace, "name": mark["pod"]},
-            "deleteOptions": _only(mark),
-        }
-        await self._api.post(f"{under(controller.namespace, 'pods', 'v1')}/{mark['pod']}/eviction", body)
+        await evict(controller.namespace, mark["pod"], mark["pod_uid"], self._api)
         return f"evicted the pod {mark['pod']}"
 
     async def _delete(self, controller: Controller, mark: Facts) -> str:
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", **_only(mark)}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": mark["pod_uid"]}}
         await self._api.delete(f"{under(controller.namespace, 'pods', 'v1')}/{mark['pod']}", body)
         return f"deleted the pod {mark['pod']}"
 
@@ -163,9 +160,15 @@ def _told_apart(pod: str, workload: Workload, mark: Facts) -> Facts:
     raise PermanentError(f"not exactly one pod of {workload.id} is not ready: name the one that shall go")
 
 
-def _only(mark: Facts) -> Facts:
-    """This pod and no later one of the same name."""
-    return {"preconditions": {"uid": mark["pod_uid"]}}
+async def evict(namespace: str, name: str, uid: str, api: KubernetesApi) -> None:
+    """Evict this pod, and no later one of the same name. Raises BudgetExhausted where a disruption budget forbids it."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"namespace": namespace, "name": name},
+        "deleteOptions": {"preconditions": {"uid": uid}},
+    }
+    await api.post(f"{under(namespace, 'pods', 'v1')}/{name}/eviction", body)
 
 
 def _rolls_out(controller: Controller) -> None:

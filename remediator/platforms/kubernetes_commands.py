@@ -8,8 +8,10 @@ from remediator.core.playbook import brief
 from remediator.core.step import (
     STEPS,
     Check,
+    Cordon,
     DeletePod,
     Diagnosis,
+    Drain,
     Events,
     Evict,
     Exec,
@@ -26,10 +28,14 @@ from remediator.core.step import (
     Stats,
     Step,
     Stop,
+    Uncordon,
 )
 from remediator.core.target import Workload
 from remediator.platforms.kubernetes_scaling import more, raised
 from remediator.ports import PermanentError
+
+OF_OTHERS = frozenset({Prune.name, Cordon.name, Uncordon.name, Drain.name})
+"""Steps of container engines and of nodes."""
 
 
 def typed(step: Step | Diagnosis, workload: Workload) -> str:
@@ -72,7 +78,7 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return "\n".join(f"{kubectl} events --for={each}  # of the last {brief(since)}" for each in about)
         case RolloutAge():
             return f"{kubectl} rollout history {target}"
-        case Prune():
+        case Prune() | Cordon() | Uncordon() | Drain():
             raise unsupported(step)
         case _:
             assert_never(step)
@@ -108,9 +114,9 @@ def lacks(kind: str) -> frozenset[str]:
         case "cronjob":
             return frozenset(step.name for step in STEPS if not step.service) - {Start.name}
         case "daemonset":  # it has one pod for each node
-            return frozenset({Prune.name, Scale.name, Start.name, Stop.name})
+            return OF_OTHERS | {Scale.name, Start.name, Stop.name}
         case _:
-            return frozenset({Prune.name})
+            return OF_OTHERS
 
 
 def unsupported(step: Step | Diagnosis | Check) -> PermanentError:

@@ -1,7 +1,7 @@
 """What remediator may do on a cluster, asked of the API server itself (SelfSubjectAccessReview), in words."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from remediator.platforms.kubernetes_api import KubernetesApi
@@ -26,7 +26,8 @@ def _rights(verb: str, *resources: str) -> tuple[Right, ...]:
     return tuple(Right(verb, resource) for resource in resources)
 
 
-READING = {
+Purposes = Mapping[str, tuple[Right, ...]]
+READING: Purposes = {
     "find targets": (*_rights("get", *FOUND), *_rights("list", *FOUND, "/pods")),
     "diagnose with logs": _rights("get", "/pods/log"),
     "diagnose with events": _rights("list", "/events"),
@@ -34,7 +35,7 @@ READING = {
     "see older releases": _rights("list", "apps/controllerrevisions"),
     "see autoscalers": _rights("list", "autoscaling/horizontalpodautoscalers"),
 }
-WRITING = {
+WRITING: Purposes = {
     "restart, rollback, start and stop": _rights("patch", *WORKLOADS),
     "scale": _rights("patch", "apps/deployments/scale", "apps/statefulsets/scale", "autoscaling/horizontalpodautoscalers"),
     "start CronJobs": _rights("create", "batch/jobs"),
@@ -45,12 +46,20 @@ WRITING = {
 """By what they are for: deploy/kubernetes has a Role for each."""
 
 
-async def missing_rights(api: KubernetesApi, namespaces: Sequence[str], *, may_act: bool) -> list[str]:
+NODES_READING = {"look at nodes": (*_rights("get", "/nodes"), *_rights("list", "/pods", "/events"))}
+NODES_WRITING = {
+    "cordon and uncordon": _rights("patch", "/nodes"),
+    "drain": (*_rights("patch", "/nodes"), *_rights("create", "/pods/eviction")),
+}
+"""On the whole cluster."""
+
+
+async def missing_rights(api: KubernetesApi, namespaces: Sequence[str], *wanted_for: Purposes) -> list[str]:
     """A line for each thing that cannot be done, in each namespace; `""` stands for all of them.
 
     Raises TransientError or PermanentError.
     """
-    wanted = {**READING, **(WRITING if may_act else {})}
+    wanted = {purpose: rights for purposes in wanted_for for purpose, rights in purposes.items()}
     asked = [(namespace, purpose, right) for namespace in namespaces for purpose, each in wanted.items() for right in each]
     answers = await asyncio.gather(*(_may(right, namespace, api) for namespace, _, right in asked))
     refused: dict[tuple[str, str], list[Right]] = {}

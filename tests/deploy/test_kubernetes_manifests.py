@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remediator.platforms.kubernetes_rights import READING, WRITING, Right
+from remediator.platforms.kubernetes_rights import NODES_READING, NODES_WRITING, READING, WRITING, Right
 from remediator.settings import PREFIX, Settings
 
 HERE = Path(__file__).parents[2] / "deploy/kubernetes"
@@ -45,7 +45,7 @@ def one(kind: str) -> dict:
 
 
 def granted(directory: str) -> set[Right]:
-    roles = [each for each in resources(HERE / "rights" / directory) if each["kind"] == "Role"]
+    roles = [each for each in resources(HERE / "rights" / directory) if each["kind"] in ("Role", "ClusterRole")]
     return {
         Right(verb, f"{group}/{resource}")
         for role in roles
@@ -80,7 +80,14 @@ def test_each_capability_has_a_role_of_its_own(directory):
 
 def test_every_capability_can_be_granted():
     assert set(RIGHTS.values()) == WRITING.keys()
-    assert {path.name for path in (HERE / "rights").iterdir()} == RIGHTS.keys() | {"read"}
+    assert {path.name for path in (HERE / "rights").iterdir()} == RIGHTS.keys() | {"read", "nodes"}
+
+
+def test_nodes_have_a_role_of_their_own_that_is_not_granted_unless_asked_for():
+    assert granted("nodes") == {
+        right for each in (NODES_READING, NODES_WRITING) for rights in each.values() for right in rights
+    }
+    assert not [each for each in ALL if each["kind"].startswith("Cluster")]
 
 
 def test_roles_hold_in_the_namespace_of_the_targets_and_for_remediators_account_only():
@@ -91,7 +98,6 @@ def test_roles_hold_in_the_namespace_of_the_targets_and_for_remediators_account_
         assert binding["metadata"]["namespace"] == "shop"
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
-    assert not [each for each in ALL if each["kind"].startswith("Cluster")]
 
 
 def test_the_pods_are_hardened():

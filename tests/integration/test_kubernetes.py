@@ -183,7 +183,7 @@ class TestFinding:
 
     async def test_what_a_daemon_set_or_a_cluster_does_not_have_is_lacking(self, bench):
         await bench.apply("daemonsets", workload("DaemonSet", "web", "*", {}))
-        assert (await bench.one()).lacks == {"prune", "scale", "start", "stop"}
+        assert (await bench.one()).lacks == {"prune", "scale", "start", "stop", "cordon", "uncordon", "drain"}
         for step in (Prune(), Scale(at_most=3), Stop()):
             with pytest.raises(PermanentError, match="does not offer"):
                 await bench.platform.mark(step, await bench.one())

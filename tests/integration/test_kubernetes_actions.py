@@ -14,7 +14,7 @@ import pytest
 
 from remediator.core.step import DeletePod, Evict, Exec, Healthy, Inspect, Logs, Restart, Rollback, Scale, Start, Stop
 from remediator.core.target import Selection, Workload
-from remediator.platforms.kubernetes_rights import missing_rights
+from remediator.platforms.kubernetes_rights import READING, WRITING, missing_rights
 from remediator.ports import Happened, Observation, OutcomeUnknown, PermanentError, Probe, TransientError
 from tests import kubelet
 from tests.kubelet import BROKEN
@@ -426,7 +426,7 @@ class TestErrors:
 class TestRights:
     async def test_what_may_not_be_done_is_said_for_each_purpose(self, bench, cluster):
         cluster.forbidden = {"patch deployments", "patch daemonsets", "get pods/log"}
-        said = await missing_rights(bench.api, ("shop",), may_act=True)
+        said = await missing_rights(bench.api, ("shop",), READING, WRITING)
         assert said == [
             "cannot diagnose with logs in shop: may not get pods/log",
             "cannot restart, rollback, start and stop in shop: may not patch deployments, patch daemonsets",
@@ -434,7 +434,7 @@ class TestRights:
 
     async def test_who_may_not_act_is_not_asked_what_for_acting_is_needed(self, bench, cluster):
         cluster.forbidden = {"patch deployments", "list events"}
-        said = await missing_rights(bench.api, ("",), may_act=False)
+        said = await missing_rights(bench.api, ("",), READING)
         assert said == ["cannot diagnose with events in all namespaces: may not list events"]
 
 
