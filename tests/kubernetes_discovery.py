@@ -5,6 +5,7 @@ from typing import Any
 
 VERBS = ["create", "delete", "get", "list", "patch", "update"]
 SUBRESOURCES = {"deployments": ("scale",), "statefulsets": ("scale",), "pods": ("eviction",)}
+OF_THE_CLUSTER = ("namespaces", "nodes")
 SHORT = {"horizontalpodautoscalers": ["hpa"]}
 
 
@@ -37,7 +38,13 @@ def _group(version: str) -> dict[str, Any]:
 
 
 def _resources(plural: str, kind: str) -> list[dict[str, Any]]:
-    one = {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": VERBS}
+    one = {
+        "name": plural,
+        "singularName": kind.lower(),
+        "namespaced": plural not in OF_THE_CLUSTER,
+        "kind": kind,
+        "verbs": VERBS,
+    }
     whole = {**one, "shortNames": SHORT.get(plural, [])}
     scale = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
     parts = [{**one, "name": f"{plural}/{part}", **(scale if part == "scale" else {})} for part in SUBRESOURCES.get(plural, ())]

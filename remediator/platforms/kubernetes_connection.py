@@ -23,6 +23,8 @@ from remediator.ports import PermanentError, TransientError
 IN_CLUSTER = "in-cluster"
 CONNECTIONS_MAX = 8
 CONNECT_SECONDS = 5.0
+CREDENTIALS_SECONDS = 10.0
+"""A plugin of a kubeconfig may ask somebody else."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """What a kubelet mounts into each pod: a token, which it renews, the authority of the API server, and the namespace."""
 
@@ -120,8 +122,11 @@ class KubernetesConnection:
         async with self._opening:
             if self._session is None:
                 try:
-                    configuration = await self._loaded()
+                    async with asyncio.timeout(CREDENTIALS_SECONDS):
+                        configuration = await self._loaded()
                     security = _security(configuration)
+                except TimeoutError as error:
+                    raise TransientError(f"the credentials for Kubernetes ({self._source}) were not ready in time") from error
                 except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
                     raise PermanentError(f"the credentials for Kubernetes ({self._source}) cannot be used: {error}") from error
                 connector = TCPConnector(limit=CONNECTIONS_MAX, ssl=security)
@@ -159,8 +164,11 @@ def own_pod(service_account: Path = SERVICE_ACCOUNT, hostname: Path = Path("/etc
 
 
 async def _authorised(configuration: Configuration, headers: Mapping[str, str]) -> dict[str, str]:
-    """With the token, which is renewed on the way if that is due."""
-    settings: Mapping[str, Mapping[str, str]] = await configuration.auth_settings()
+    """With the token, which is renewed on the way if that is due. Raises TransientError while there is none."""
+    try:
+        settings: Mapping[str, Mapping[str, str]] = await configuration.auth_settings()
+    except (ConfigException, OSError) as error:
+        raise TransientError(f"the token for Kubernetes cannot be renewed: {error}") from error
     return {**headers, **{each["key"]: each["value"] for each in settings.values() if each["value"]}}
 
 

@@ -1,11 +1,13 @@
 """Kubernetes on a faithful fake of its API: what is found, looked at and described, and what the errors mean."""
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from aiohttp import web
 
 from remediator.app import surroundings
@@ -382,6 +384,28 @@ class TestReaching:
             with pytest.raises(TransientError, match="401"):
                 await api.items(f"/api/v1/namespaces/{NAMESPACE}/pods")
             assert await api.items(f"/api/v1/namespaces/{NAMESPACE}/pods") == []
+            await connection.forget()
+
+    @pytest.mark.parametrize(("plugin", "ready"), [("echo", True), ("sleep 2; echo", False)])
+    async def test_a_plugin_of_a_kubeconfig_may_make_the_token_but_not_for_ever(self, tmp_path, monkeypatch, plugin, ready):
+        monkeypatch.setattr("remediator.platforms.kubernetes_connection.CREDENTIALS_SECONDS", 10.0 if ready else 0.2)
+        async with fake_bench(tmp_path) as (_, cluster):
+            version = "client.authentication.k8s.io/v1"
+            credential = {"kind": "ExecCredential", "apiVersion": version, "status": {"token": TOKEN}}
+            script = tmp_path / "plugin"
+            script.write_text(f"#!/bin/sh\n{plugin} '{json.dumps(credential)}'\n")
+            script.chmod(0o755)
+            kubeconfig = cluster.kubeconfig(tmp_path / "by-plugin")
+            told = yaml.safe_load(kubeconfig.read_text())
+            user = {"exec": {"apiVersion": version, "command": str(script), "interactiveMode": "Never"}}
+            kubeconfig.write_text(yaml.safe_dump(told | {"users": [{"name": "remediator", "user": user}]}))
+            connection = KubernetesConnection(str(kubeconfig))
+            asked = KubernetesApi(connection, timedelta(seconds=2)).items(f"/api/v1/namespaces/{NAMESPACE}/pods")
+            if ready:
+                assert await asked == []
+            else:
+                with pytest.raises(TransientError, match="were not ready in time"):
+                    await asked
             await connection.forget()
 
     async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(self, tmp_path):
