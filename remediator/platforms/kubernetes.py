@@ -5,7 +5,7 @@ A Deployment, StatefulSet or DaemonSet is one workload, and its pods are the ins
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -216,13 +216,21 @@ class KubernetesPlatform:
         return [Controller(kind, told) for (kind, _), listed in zip(places, answers, strict=True) for told in listed]
 
     async def _of_pod(self, name: str, namespace: str) -> list[Controller]:
-        """What controls a pod of that name: itself, or by a ReplicaSet or Job."""
+        """What controls a pod of that name, itself or by a ReplicaSet or Job; the pod may be gone by now.
+
+        All but a StatefulSet name their pods after themselves and a random ending, and outlive them.
+        """
+        maker = name.rpartition("-")[0]
+        owned = await self._named(name, [("pods", "v1")], namespace) or await self._named(maker, BETWEEN.values(), namespace)
+        if owned:
+            found = [await self._controller_of(told) for told in owned]
+            return [controller for controller in found if controller is not None]
+        return await self._list(["daemonset", "statefulset"], namespace, {"name": maker}) if maker else []
+
+    async def _named(self, name: str, sources: Iterable[tuple[str, str]], namespace: str) -> list[Facts]:
         query = {"fieldSelector": f"metadata.name={name}"}
-        listed = await asyncio.gather(
-            *(self._api.items(under(each, "pods", "v1"), **query) for each in self._places(namespace))
-        )
-        found = [await self._controller_of(told) for each in listed for told in each]
-        return [controller for controller in found if controller is not None]
+        paths = [under(place, *source) for place in self._places(namespace) for source in sources]
+        return [told for listed in await asyncio.gather(*(self._api.items(path, **query) for path in paths)) for told in listed]
 
     async def _controller_of(self, told: Facts) -> Controller | None:
         owner, namespace = controlling(told), told["metadata"]["namespace"]

@@ -89,6 +89,18 @@ class TestFinding:
         await bench.apply("pods", {"metadata": {"name": "bare"}, "spec": {}, "status": {}}, "v1")
         assert await found(bench, pod="bare") == []
 
+    @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
+    async def test_it_is_still_found_by_a_pod_that_a_restart_has_replaced(self, bench, cluster, kind):
+        await bench.apply(f"{kind.lower()}s", workload(kind, "web", "restart", {}))
+        pod = (await bench.settle()).instances[0].name.partition("/")[2]
+        await bench.perform(Restart())
+        await bench.settle()
+        cluster.after_write = lambda: None
+        for each in cluster.all("pods"):
+            cluster.remove("pods", NAMESPACE, each["metadata"]["name"])
+        assert await found(bench, pod=pod) == [f"kubernetes:{kind.lower()}/{NAMESPACE}/web"]
+        assert await found(bench, pod="web") == []
+
     async def test_a_long_listing_is_read_to_its_end(self, bench, cluster, monkeypatch):
         monkeypatch.setattr("remediator.platforms.kubernetes_api.PAGE", 2)
         for number in range(5):
@@ -386,27 +398,27 @@ class TestReaching:
             assert await api.items(f"/api/v1/namespaces/{NAMESPACE}/pods") == []
             await connection.forget()
 
-    @pytest.mark.parametrize(("plugin", "ready"), [("echo", True), ("sleep 2; echo", False)])
-    async def test_a_plugin_of_a_kubeconfig_may_make_the_token_but_not_for_ever(self, tmp_path, monkeypatch, plugin, ready):
-        monkeypatch.setattr("remediator.platforms.kubernetes_connection.CREDENTIALS_SECONDS", 10.0 if ready else 0.2)
+    async def test_a_plugin_of_a_kubeconfig_may_make_the_token(self, tmp_path):
         async with fake_bench(tmp_path) as (_, cluster):
             version = "client.authentication.k8s.io/v1"
             credential = {"kind": "ExecCredential", "apiVersion": version, "status": {"token": TOKEN}}
-            script = tmp_path / "plugin"
-            script.write_text(f"#!/bin/sh\n{plugin} '{json.dumps(credential)}'\n")
-            script.chmod(0o755)
             kubeconfig = cluster.kubeconfig(tmp_path / "by-plugin")
             told = yaml.safe_load(kubeconfig.read_text())
-            user = {"exec": {"apiVersion": version, "command": str(script), "interactiveMode": "Never"}}
-            kubeconfig.write_text(yaml.safe_dump(told | {"users": [{"name": "remediator", "user": user}]}))
+            plugin = {"apiVersion": version, "command": "echo", "args": [json.dumps(credential)], "interactiveMode": "Never"}
+            kubeconfig.write_text(yaml.safe_dump(told | {"users": [{"name": "remediator", "user": {"exec": plugin}}]}))
             connection = KubernetesConnection(str(kubeconfig))
-            asked = KubernetesApi(connection, timedelta(seconds=2)).items(f"/api/v1/namespaces/{NAMESPACE}/pods")
-            if ready:
-                assert await asked == []
-            else:
-                with pytest.raises(TransientError, match="were not ready in time"):
-                    await asked
+            api = KubernetesApi(connection, timedelta(seconds=2))
+            assert await api.items(f"/api/v1/namespaces/{NAMESPACE}/pods") == []
             await connection.forget()
+
+    async def test_credentials_that_are_not_ready_in_time_hold_nothing_up(self, monkeypatch):
+        class Slow(KubernetesConnection):
+            async def _loaded(self):
+                await asyncio.Future()
+
+        monkeypatch.setattr("remediator.platforms.kubernetes_connection.CREDENTIALS_SECONDS", 0.01)
+        with pytest.raises(TransientError, match="were not ready in time"):
+            await KubernetesApi(Slow("in-cluster"), timedelta(seconds=2)).get("/version")
 
     async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(self, tmp_path):
         async with fake_bench(tmp_path, certificate=self_signed(tmp_path)) as (_, cluster):
