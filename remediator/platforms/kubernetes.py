@@ -15,6 +15,7 @@ from remediator.core.step import (
     Check,
     DeletePod,
     Diagnosis,
+    Disk,
     Events,
     Evict,
     Exec,
@@ -123,6 +124,8 @@ class KubernetesPlatform:
                 return evidence.inspect(await state_of(controller, self._api), controller, pods)
             case Events():
                 return await evidence.events(diagnosis, controller, pods, self._clock.now(), self._api)
+            case Disk():
+                raise unsupported(diagnosis)
             case RolloutAge() if controller.kind == "cronjob":
                 raise unsupported(diagnosis)
             case RolloutAge():

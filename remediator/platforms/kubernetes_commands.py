@@ -11,6 +11,7 @@ from remediator.core.step import (
     Cordon,
     DeletePod,
     Diagnosis,
+    Disk,
     Drain,
     Events,
     Evict,
@@ -78,7 +79,7 @@ def typed(step: Step | Diagnosis, workload: Workload) -> str:
             return "\n".join(f"{kubectl} events --for={each}  # of the last {brief(since)}" for each in about)
         case RolloutAge():
             return f"{kubectl} rollout history {target}"
-        case Prune() | Cordon() | Uncordon() | Drain():
+        case Disk() | Prune() | Cordon() | Uncordon() | Drain():
             raise unsupported(step)
         case _:
             assert_never(step)
