@@ -91,3 +91,17 @@ def test_every_command_that_the_readme_types_exists():
 def test_every_relative_link_leads_somewhere(page):
     for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+CATALOGUE = [f"{part}.{row}" for part, rows in ((1, 18), (2, 6), (3, 14)) for row in range(1, rows + 1)]
+
+
+def test_the_page_of_what_is_covered_has_every_row_of_the_catalogue_and_says_what_is_there():
+    page = (ROOT / "docs/coverage.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if re.match(r"\| \d", line)]
+    assert [row[0] for row in rows] == CATALOGUE
+    for number, _, status, where, test, missing in rows:
+        named = re.findall(r"`([^`]+/[^`]+)`", where + test)
+        assert [path for path in named if not (ROOT / path).exists()] == [], number
+        said = status, bool(where), bool(test), bool(missing)
+        assert said in [("done", True, True, False), ("part", True, True, True), ("open", False, False, True)], number
