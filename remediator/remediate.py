@@ -221,7 +221,7 @@ class Remediator:
 
     async def _claim(self, run: Run, prospect: Prospect) -> Next:
         """Take the target and write the intent, if the guards still say so inside the transaction."""
-        candidate, command = prospect.candidate, prospect.command
+        candidate, command = prospect.candidate, prospect.command_or_why_not
         data = {"step": candidate.step.name, "command": command, "commands": [command], "plan": candidate.plan}
         neighbours = await self._neighbours(run)  # gathering the evidence took its time
         is_listed = isinstance(neighbours.listing, Listing) and neighbours.listing.firing
@@ -356,7 +356,7 @@ class Remediator:
         if gone.lease_until is None or self._clock.now() >= gone.lease_until:
             raise Fenced(f"run {run.id} slept beyond its lease: who holds it now observes what was not sent")
         step = candidate.step
-        self._tell.calling(gone, step.name, prospect.command, (now - run.episode.opened_at).total_seconds())
+        self._tell.calling(gone, step.name, prospect.command_or_why_not, (now - run.episode.opened_at).total_seconds())
         outcome, said = "done", ""
         try:
             async with asyncio.timeout(sent["lasts"]):

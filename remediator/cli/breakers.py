@@ -5,6 +5,7 @@ import json
 from datetime import datetime
 
 from remediator.cli.remote import Unanswered, ask, complain, whoever
+from remediator.cli.table import table
 
 
 def breaker(arguments: argparse.Namespace) -> int:
@@ -20,11 +21,17 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
-    print(f"{'STATE':11}{'UNTIL (UTC)':21}{'OPENED':8}{'PLAYBOOK':24}TARGET")
-    for each in found:
-        until = f"{datetime.fromisoformat(each['open_until']):%Y-%m-%d %H:%M:%S}"
-        target = each["target"] or "all of it"
-        print(f"{each['state']:11}{until:21}{each['opened_times']:<8}{each['playbook']:24}{target}")
+    rows = [
+        (
+            each["state"],
+            f"{datetime.fromisoformat(each['open_until']):%Y-%m-%d %H:%M:%S}",
+            str(each["opened_times"]),
+            each["playbook"],
+            each["target"] or "all of it",
+        )
+        for each in found
+    ]
+    print(table(("STATE", "UNTIL (UTC)", "OPENED", "PLAYBOOK", "TARGET"), rows))
     return 0
 
 

@@ -14,6 +14,7 @@ from socket import gethostname
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from remediator.cli.table import table
 from remediator.core.redaction import redacted
 
 ANSWER_SECONDS = 10
@@ -35,10 +36,15 @@ def runs(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(listed, indent=2))
         return 0
-    print(f"{'RUN':15}{'BEGAN (UTC)':21}{'STATE':11}{'REASON':19}{'PLAYBOOK':24}TARGET")
-    for run in listed:
-        began = f"{datetime.fromisoformat(run['created_at']):%Y-%m-%d %H:%M:%S}"
-        print(f"{run['id']:15}{began:21}{run['state']:11}{run['reason']:19}{run['playbook']:24}{run['target']}")
+    rows = [
+        (
+            run["id"],
+            f"{datetime.fromisoformat(run['created_at']):%Y-%m-%d %H:%M:%S}",
+            *(run[name] for name in ("state", "reason", "playbook", "target")),
+        )
+        for run in listed
+    ]
+    print(table(("RUN", "BEGAN (UTC)", "STATE", "REASON", "PLAYBOOK", "TARGET"), rows))
     return 0
 
 

@@ -473,6 +473,19 @@ class TestInDoubt:
             assert platform.performed == ["restart"]
 
 
+class TestWithoutWords:
+    async def test_a_step_that_no_command_describes_is_taken_all_the_same_and_says_why(self, tmp_path):
+        class Wordless(FakePlatform):
+            def describe(self, step, workload) -> str:
+                raise PermanentError("there is no command for it")
+
+        async with harness(tmp_path, Wordless()) as h:
+            await h.post(firing())
+            (run,) = await h.until("succeeded")
+            (intent,) = [row for row in await h.timeline(run["id"]) if row["kind"] == "intent"]
+            assert intent["data"]["command"] == "restart: there is no command for it"
+
+
 class TestClock:
     @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
     async def test_a_clock_that_jumps_during_the_call_does_not_call_twice(self, tmp_path, jump):
