@@ -118,5 +118,5 @@ def test_is_small_and_carries_no_package_installer(image):
     whole, base = (int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (image, BASE))
     added = whole - base
     print(f"image: {added / 1e6:.0f} MB over its base")
-    assert added < 100e6
+    assert added < 150e6  # 37 MB of it are the client of Kubernetes
     assert docker("run", "--rm", "--entrypoint", "find", image, "/opt/remediator", "-path", "*site-packages/pip*") == ""

@@ -4,7 +4,7 @@ They stand here and not in the package: nothing that takes a guard away is shipp
 break; which of them is met first depends on the seed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -39,6 +39,8 @@ class Mutation:
     name: str
     plant: Planted
     breaks: frozenset[str]
+    shows_in: frozenset[str]
+    """Troubles without which it cannot show: they are on in every seed, instead of in half of them."""
 
 
 rate = import_module("remediator.core.guards.rate")
@@ -47,12 +49,12 @@ rate = import_module("remediator.core.guards.rate")
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def breaks(*promises: str) -> Callable[[Planted], Planted]:
+def breaks(*promises: str, shows_in: Collection[str] = ()) -> Callable[[Planted], Planted]:
     """Put a mutation on the list, under the words of its function's name."""
 
     def listed(plant: Planted) -> Planted:
         name = plant.__name__.replace("_", " ")
-        MUTATIONS[name] = Mutation(name, contextmanager(plant), frozenset(promises))
+        MUTATIONS[name] = Mutation(name, contextmanager(plant), frozenset(promises), frozenset(shows_in))
         return plant
 
     return listed
@@ -177,7 +179,7 @@ def heartbeat_prolongs_what_nobody_works_at() -> Iterator[None]:
         yield
 
 
-@breaks("S2", "S9", "S8")
+@breaks("S2", "S9", "S8", shows_in=("stopped", "stopped_at_commit", "call_waits"))
 def sends_after_its_lease() -> Iterator[None]:
     right_go = SqlClaims.go
 
@@ -221,7 +223,7 @@ def go_does_not_see_the_switch() -> Iterator[None]:
 # --- Reconciliation ---------------------------------------------------------------------------------------------------
 
 
-@breaks("closed")
+@breaks("closed", shows_in=("alertmanager_restarts", "message_lost"))
 def an_alertmanager_that_has_just_started_is_believed() -> Iterator[None]:
     right_close = Reconciliation._close
 
@@ -250,7 +252,7 @@ def doubt_is_settled_before_the_call_is_over() -> Iterator[None]:
         yield
 
 
-@breaks("S2")
+@breaks("S2", shows_in=("call_happens_late", "call_without_answer", "clock_set_during_a_call"))
 def doubt_goes_by_a_clock_that_may_be_set() -> Iterator[None]:
     with patch.object(Doubt, "_patience", lambda _, run, by_the_record, in_all: by_the_record):
         yield

@@ -19,6 +19,8 @@ from remediator.ports import StoreUnavailable
 
 LEASE = timedelta(seconds=15)
 STOPPED_SECONDS = (0.5, 60.0)
+STOPPED_LONG_SECONDS = (0.5, 120.0)
+"""When an intent or a go was just put on record: long enough that others have taken the run over and settled its doubt."""
 JUMP_SECONDS = 120.0
 SLOW_COMMIT_SECONDS = 1.0
 CRITICAL = 4.0
@@ -60,8 +62,8 @@ class Chaos:
         self.clocks.pop(process, None)
         self.killed(process)
 
-    def stop(self, process: Process, why: str) -> None:
-        seconds = self.random.uniform(*STOPPED_SECONDS)
+    def stop(self, process: Process, why: str, between: tuple[float, float] = STOPPED_SECONDS) -> None:
+        seconds = self.random.uniform(*between)
         self._hit(why, process, f"stands still for {seconds:.1f} s")
         self.scheduler.halt(process)
         self.scheduler.call_later(seconds, self._go_on, process, context=context_of(None))
@@ -140,14 +142,15 @@ class Commits:
         if self.connection.total_changes == self.changes:
             return
         self.committed()
-        often, chaos.is_critical = CRITICAL if chaos.is_critical else 1.0, False
+        is_critical, chaos.is_critical = chaos.is_critical, False
+        often = CRITICAL if is_critical else 1.0
         if weather is CALM:
             return
         if chaos.comes(weather.killed_after_commit * often):
             chaos.kill(self.process, "killed_after_commit")
             await chaos.scheduler.create_future()
         if chaos.comes(weather.stopped_at_commit * often):
-            chaos.stop(self.process, "stopped_at_commit")
+            chaos.stop(self.process, "stopped_at_commit", STOPPED_LONG_SECONDS if is_critical else STOPPED_SECONDS)
             await asyncio.sleep(0)
         if chaos.comes(weather.connection_lost):
             chaos.hits["connection_lost"] = chaos.hits.get("connection_lost", 0) + 1

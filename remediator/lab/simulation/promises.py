@@ -33,7 +33,7 @@ INBOX = "SELECT id, received_at, body FROM inbox WHERE set_aside = 0"
 CAUSES = "SELECT 1 FROM episodes WHERE alertname = 'HostDown' AND state = 'open' AND id <> ?"
 HEARD = "SELECT heard_at FROM episodes WHERE key = ?"
 MONITOR_UP = 0.5
-LONG = timedelta(seconds=90)
+LONG = timedelta(seconds=150)
 """Longer than any process stands still between what it is told and what it makes of it."""
 LATE = timedelta(seconds=90)
 """How long after its deadline the end of a run may be put on record while processes die: a lease, a turn, a look."""

@@ -1,7 +1,7 @@
 """One seed, from its first alert to the last run's end: everything that is simulated, wired, and the timeline of it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from traceback import format_exception
@@ -60,11 +60,13 @@ class Story:
     metrics: Metrics
     keeps_timeline: bool = False
     """Even if it is clean."""
+    sure: Collection[str] = ()
+    """Names of troubles that are never off."""
     said: list[tuple[float, str, str, Mapping[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random: Random = seeded(self.seed)
-        self.weather: Weather = forecast(self.random)
+        self.weather: Weather = forecast(self.random, self.sure)
         self.scheduler = Scheduler(self.random)  # type: ignore[abstract] # what it does without raises NotImplementedError
         self.true_clock = VirtualClock(self.scheduler, EPOCH)
         self.database_clock = VirtualClock(self.scheduler, EPOCH)
@@ -266,12 +268,12 @@ def _line(entry: tuple[float, str, str, Mapping[str, Any]]) -> str:
     return f"{at:10.3f} s  {who:8} {what}  {said}".rstrip()
 
 
-def play(seeds: Sequence[int], keeps_timeline: bool = False) -> list[Outcome]:
+def play(seeds: Sequence[int], keeps_timeline: bool = False, sure: Collection[str] = ()) -> list[Outcome]:
     """These seeds, one after the other, up to the first that breaks a promise."""
     metrics = Metrics()  # its counters are of no interest, and are too dear to make for every seed
     outcomes: list[Outcome] = []
     for seed in seeds:
-        outcomes.append(Story(seed, metrics, keeps_timeline).run())
+        outcomes.append(Story(seed, metrics, keeps_timeline, sure).run())
         if outcomes[-1].broken:
             break
     return outcomes

@@ -1,5 +1,6 @@
 """How bad it gets in one seed: each kind of trouble is off in about half of the seeds, so that none hides another."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from remediator.clock import Random
@@ -86,6 +87,7 @@ WORST = Weather(
 CALM = Weather()
 
 
-def forecast(random: Random) -> Weather:
-    """The weather of one seed."""
-    return Weather(**{each.name: getattr(WORST, each.name) * (random.random() < 0.5) for each in fields(Weather)})
+def forecast(random: Random, sure: Collection[str] = ()) -> Weather:
+    """The weather of one seed. The troubles that are `sure` are never off."""
+    comes = {each.name: random.random() < 0.5 or each.name in sure for each in fields(Weather)}
+    return Weather(**{name: getattr(WORST, name) * on for name, on in comes.items()})

@@ -23,7 +23,7 @@ from tests.e2e.crashes.lane import Lane
 from tests.e2e.crashes.scene import LEASE_SECONDS, Scene, scene
 from tests.e2e.crashes.tally import Tally
 
-ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "24"))
+ROUNDS = int(os.environ.get("REMEDIATOR_CRASH_ROUNDS", "10"))
 MANY_ROUNDS = 100
 """Few rounds now and then do not meet a rare window once, such as a stop just between go and call; so many do."""
 LANES = 5
