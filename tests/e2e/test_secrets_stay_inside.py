@@ -97,17 +97,18 @@ def scene(home: Path) -> Iterator[Scene]:
 
 
 def _deploy(containers: Containers, service: str) -> None:
-    """Its log, its environment, its files and its health check all hold secrets."""
+    """Its log, its environment, its files and its health check all hold secrets, as soon as it returns."""
     environment = {f"V{number}": one.line for number, one in enumerate(PRINTED)}
     write = 'echo "$LOGGED"; echo "$ANSWER" > /tmp/answer; echo "$FAILURE" > /tmp/failure; sleep 600'
     environment |= {"LOGGED": lines(LOGGED), "ANSWER": lines(ANSWERED), "FAILURE": lines(FAILED)}
-    containers.run(
+    leaky = containers.run(
         "leaky",
         Cmd=["sh", "-c", write],
         Env=[f"{name}={value}" for name, value in environment.items()],
         Labels={"remediator.io/service": service, "remediator.io/allow": "exec"},
         Healthcheck={"Test": ["CMD-SHELL", 'echo "$LOGGED"; exit 1'], "Interval": 10**9, "Retries": 1},
     )
+    eventually(lambda: containers.told(leaky)["State"]["Health"]["Log"], "the health check has failed once")
 
 
 def outputs(scene: Scene, run: str) -> Mapping[str, str]:
