@@ -366,6 +366,7 @@ def _tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what was built for good: a full collection would go through all of it, and stop everything for 30 ms
+    gc.set_threshold(10_000)  # of young objects: what a run makes is gone before it is looked at
 
 
 def _readiness(store: OpenStore, watchdog: DeadMansSwitch) -> Readiness:
