@@ -59,14 +59,10 @@ class Prospect:
         return self.playbook.ladder[self.candidate.rung]
 
     @property
-    def command(self) -> str:
-        """What a person could type instead. Raises PermanentError if what it needs is not configured."""
-        step = self.candidate.step
-        return self.world.describe(step, self.workload)
-
-    @property
     def command_or_why_not(self) -> str:
-        """The same for showing: where there is no command, the reason; empty for what would not be done to this target."""
+        """What a person could type instead; where there is no command, the reason; empty for what would not be done to this
+        target.
+        """
         step, workload = self.candidate.step, self.candidate.workload
         if workload is None:
             return f"{step.name}, on a target that is not known now"
@@ -75,7 +71,7 @@ class Prospect:
         if isinstance(step, Rollback) and not step.to:
             return ""
         try:
-            return self.command
+            return self.world.describe(step, workload)
         except PermanentError as error:
             return f"{step.name}: {error}"
 

@@ -149,8 +149,7 @@ class World:
         """The webhook may tell of the resolve only minutes later (`group_interval`); Alertmanager's API knows at once."""
         if episode.state is EpisodeState.RESOLVED:
             return Reading(Probe.HOLDS, "the alert has resolved")
-        knows = self.alerts is not None and episode.listed_at is not None  # an alert of Grafana's is not listed while it fires
-        if self.alerts is None or not knows:
+        if self.alerts is None or episode.listed_at is None:  # an alert of Grafana's is not listed while it fires
             if episode.state is EpisodeState.EXPIRED:
                 return Reading(Probe.UNKNOWN, "the alert was not heard of any more, which does not say that it has resolved")
             return Reading(Probe.FAILS, "the alert has not resolved yet")
